@@ -124,7 +124,8 @@ def _circle_faults(pipeline: Document) -> Iterator[str]:
 
 def _scale_faults(pipeline: Document, prompts: Prompts, passes: Mapping[str, Prompts]) -> Iterator[str]:
     """Yield the passes that would take over values of another scale than that of their own score."""
-    known: Mapping[str | None, Prompts] = {None: prompts, **passes}
+    known: dict[str | None, Prompts] = {None: prompts}
+    known.update(passes)
     for place, name in _waited_for(pipeline).items():
         alone, own, before = name.rpartition(".")[2], str(place[1]), pass_of_score(name)
         scorer = attempt([], partial(find_scorer, alone))

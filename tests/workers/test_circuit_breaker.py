@@ -175,7 +175,7 @@ def test_pairs_that_another_score_decides_say_nothing_of_the_engine(scored: Stag
     left = [{"pair_id": f"n{number}", "reason": decided_by("small.mine")} for number in range(5)]
     failed = [{"pair_id": f"f{number}", "reason": "call_failed: HTTP 500"} for number in range(50)]
 
-    def made(*rows: dict[str, object]) -> Receipt:
+    def made(*rows: Mapping[str, object]) -> Receipt:
         file = scored.write("scores/second.mine", "e001-00000.second", 1, table(rows, SCORES))
         parts = {"scores/second.mine": TablePart((file,), "")}
         whole = [{"value": None, "reason": None, "detail": None, **row} for row in rows]

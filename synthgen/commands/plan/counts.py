@@ -93,8 +93,10 @@ def _count_pass(counts: QuestionCounts, judge: PassContext, folder: RunFolder, p
     name = partition.diff.name
     routes = routes_of(judge, folder, name)
     reasons, known = score_reasons_of(judge, folder, name, routes), _routed_pairs(judge, folder, name, routes)
-    to_score, to_route, routed = (
-        of_pass.setdefault(judge.name, Counter()) for of_pass in (counts.to_score, counts.to_route, counts.routed)
+    to_score = counts.to_score.setdefault(judge.name, Counter())
+    to_route, routed = (
+        counts.to_route.setdefault(judge.name, Counter()),
+        counts.routed.setdefault(judge.name, Counter()),
     )
     scores = judge.judge.settings.scores
     for row, is_asked, kind in zip(
