@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from synthgen import cli
 from synthgen.commands.audit.labels import Label, add_label, new_label
 from synthgen.commands.distill import DistillRequest, command, distill
 from synthgen.commands.distill.graded import Lesson, _of_judge, _of_people
-from synthgen.config import prompt_pack
+from synthgen.config import pipeline, prompt_pack
 from synthgen.errors import UserMistake
+from synthgen.job.job import open_job
+from synthgen.stages.contract import Job
 from synthgen.stages.generate.scoring import find_scorer
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import GENERATE
@@ -173,6 +176,51 @@ def test_what_cannot_be_distilled_is_refused_in_one_line(
     with pytest.raises(UserMistake, match="the run has no embeddings of its images: tag it with an open_clip tagger"):
         distill(DistillRequest("out", "answer", other))
     assert not other.exists()
+
+
+def test_a_run_is_refused_that_asks_a_small_judge_for_what_it_did_not_learn(graded: Path, tmp_path: Path) -> None:
+    judge = tmp_path / "judge"
+    distill(DistillRequest("out", "answer", judge))
+
+    def open_with(score: str, prompts: str) -> Job:
+        small = f"score.small={{model: {judge}, engine: {{kind: distilled}}, scores: [{score}], prompts: {prompts}}}"
+        return open_job(Folder(str(tmp_path / "new")), pipeline.load("small", ["source.uri=photos", small]))
+
+    write(
+        graded / "prompts/worded.yaml",
+        DEFINITION_FILES["prompts/small.yaml"].replace('"Rate {{ question }} {{', '"Grade {{'),
+    )
+    for score, prompts, message in (
+        ("question", "small", f"score.small.scores: 'question': the small judge {judge} grades 'answer' alone"),
+        (
+            "answer",
+            "five",
+            f"the small judge {judge} learnt the labels 1, 2, 3, and those of the prompt are 1, 2, 3, 4, 5",
+        ),
+        (
+            "answer",
+            "worded",
+            f"the small judge {judge} learnt by another wording of judge.answer; name the prompt pack",
+        ),
+    ):
+        with pytest.raises(UserMistake, match=re.escape(message)):
+            open_with(score, prompts)
+    assert open_with("answer", "small").passes[0].model.revision.startswith("files:")
+
+
+def test_a_judge_has_its_name_only_when_it_is_whole(
+    graded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            distill(DistillRequest("out", "answer", tmp_path / "judge"))
+    assert not (tmp_path / "judge").exists()
+    distill(DistillRequest("out", "answer", tmp_path / "judge"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("judge")] == ["judge"]
 
 
 def test_a_long_answer_is_learnt_as_its_judge_has_it_sentence_by_sentence(workspace: Path) -> None:
