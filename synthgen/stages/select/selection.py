@@ -152,5 +152,13 @@ def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
     unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
     if unknown and folder.log(GENERATE).tables():
         raise Mistakes(
-            [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
+            [
+                f"select.{place}: no pair has the score '{name}'{_when(name)}; {nearest(name, known)}"
+                for place, name in unknown
+            ]
         )
+
+
+def _when(name: str) -> str:
+    """Return when a score is measured that no pair has, if it is one of a pass."""
+    return f", which is measured in the stage {SCORE.typed}: run it from there" if pass_of_score(name) else ""
