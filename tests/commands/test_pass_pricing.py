@@ -183,3 +183,13 @@ def test_the_plan_says_which_passes_run_side_by_side(world: ScoredWorld, monkeyp
     assert order_of(job, names) == f"{here.replace('2 CPUs', '1 CPU')} second, then third"
     monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere")
     assert order_of(job, names) == "passes run side by side where Ray has 2 CPUs for them, else one after the other"
+
+
+def test_two_engines_share_no_gpu_and_the_plan_says_so(world: ScoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = "engine: {kind: 'synthgen.engines.scripted:ScriptedEngine', gpus: 1}"
+    settings = [f"score.{name}={{model: {name}, scores: [answer], {engine}}}" for name in ("one", "two")]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for gpus, order in ((["a"], "one, then two"), (["a", "b"], "one and two side by side")):
+        monkeypatch.setattr(pass_pricing, "gpu_names", lambda gpus=gpus: gpus)
+        assert order_of(world.job(*settings), ["one", "two"]).endswith(f"passes run in this order: {order}")

@@ -1,15 +1,22 @@
 """A pass that waits for another score: which pairs it scores, what it takes over, and what each change redoes."""
 
+import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 
+from synthgen.commands.preview import _score_lines
 from synthgen.commands.purge import _rewrite_tables
 from synthgen.commands.status import text
 from synthgen.engines.protocol import ModelName
 from synthgen.job.diff import describe, differences
+from synthgen.stages.generate.conversation import Outcome
 from synthgen.stages.score import waves_of
 from synthgen.store import RunFolder
 from synthgen.tables import SCORE, image_id
@@ -169,6 +176,27 @@ def test_a_purge_makes_no_pass_stale_that_waits_for_another(world: ScoredWorld) 
     assert gone and not any(gone & world.scores(name).keys() for name in ("small.answer", "big.answer"))
     world.adds_up("small.answer", "big.answer", "big.question")
     assert not world.run(SMALL, early)
+
+
+def test_a_preview_asks_only_about_pairs_that_are_left_open(world: ScoredWorld) -> None:
+    small, large = waves_of(world.job(SMALL, LARGE))
+    pairs = list(world.pairs().values())[:12]
+    task = SimpleNamespace(image=Image.new("RGB", (8, 8)), image_id="one")
+    outcome = Outcome(pairs)
+
+    async def both() -> tuple[list[str], dict[tuple[str, str], Mapping[str, Any]]]:
+        _, known = await _score_lines(task, small[0], outcome, {})  # type: ignore[arg-type]
+        lines, own = await _score_lines(task, large[0], outcome, known)  # type: ignore[arg-type]
+        return lines, {**known, **own}
+
+    lines, scores = asyncio.run(both())
+    left = {pair for (pair, name), row in scores.items() if name == "small.answer" and row["value"] is None}
+    assert 0 < len(left) < len(pairs)
+    assert f"SCORE     pass large (large) {2 * len(left)} calls" in lines
+    assert f"  small.answer leaves {len(left)} of 12 pairs open" in lines
+    for row in pairs:
+        taken = scores[row["pair_id"], "large.answer"]
+        assert taken["value"] is not None and (taken["calls"] == 0) == (row["pair_id"] not in left)
 
 
 def test_a_setting_of_what_is_waited_for_is_named_in_the_users_words(world: ScoredWorld) -> None:
