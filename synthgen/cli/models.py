@@ -103,11 +103,14 @@ def distill(
     sure: Annotated[
         float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
     ] = 0.8,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Learn what people said (synth audit), as values of the score.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
+    """Fit a small judge to the grades of a large one, or of people; it grades at a fraction of the cost."""
     from synthgen.commands import distill as distiller
 
-    request = distiller.DistillRequest(folder, score, out, threshold, sure)
+    request = distiller.DistillRequest(folder, score, out, threshold, sure, labels)
     made = distiller.distill(request)
     show_text(json.dumps(made.measured) if as_json else distiller.report(request, made))

@@ -38,6 +38,7 @@ from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.stages.plan.images import PlannedImage
 from synthgen.stages.score import PassContext, contexts_of
+from synthgen.stages.score.routing import Routes, decided_rows
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
 from synthgen.tables import GENERATE, image_id, score_name
@@ -132,7 +133,7 @@ async def report(task: PreviewTask) -> list[str]:
     calls, outcome = await _converse(task, tagged, assignments)
     scores, passes = _scores_of(outcome), list[str]()
     for context in contexts_of(task.job):
-        told, measured = await _score_lines(task, context, outcome)
+        told, measured = await _score_lines(task, context, outcome, scores)
         passes += told
         scores |= measured
     verdicts = verdict_lines(outcome.pairs, scores, task.job.pipeline.select)
@@ -186,21 +187,38 @@ async def _converse(
     return [*calls, *engine.calls], outcome
 
 
-async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome) -> tuple[list[str], Scores]:
-    """Let a pass score the pairs; return its calls and its scores as lines, and the scores."""
+async def _score_lines(
+    task: PreviewTask, context: PassContext, outcome: Outcome, known: Scores
+) -> tuple[list[str], Scores]:
+    """Let a pass score the pairs that the scores known by now leave open; return lines, and the scores."""
     pairs = [row for row in outcome.pairs if row["outcome"] == GENERATE.passes]
-    image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
-    unscored = [(row, list(context.judge.settings.scores)) for row in pairs]
-    engine = Recorder(await open_engine(context.model, context.engine))
-    scored = await conversation.score_again(image, unscored, engine, context.conversations())
-    await engine.close()
-    values = {(row["pair_id"], name): row for name, rows in scored.scores.items() for row in rows}
-    lines = [*_call_lines(engine.calls, f"SCORE     pass {context.name} ({context.model.model})")]
+    names, after = list(context.judge.settings.scores), context.judge.after
+    before = {pair: row for (pair, name), row in known.items() if after and name == after.score}
+    routes = Routes(after, before)
+    open_pairs = [row for row in pairs if routes.decided(row["pair_id"], names[0]) is None]
+    calls, measured = await _measure(task, context, pairs, open_pairs)
+    rows = (decided_rows([(row, names) for row in pairs], routes), measured)
+    values = {(row["pair_id"], name): row for scored in rows for name in scored for row in scored[name]}
+    lines = [*_call_lines(calls, f"SCORE     pass {context.name} ({context.model.model})")]
+    lines += [f"  {after.score} leaves {len(open_pairs)} of {pluralize(len(pairs), 'pair')} open"] if after else []
     for row in pairs:
-        names = context.judge.settings.scores
         scores = (_score(score_name(context.name, name), values[row["pair_id"], name]) for name in names)
         lines += ["", f"  Q: {row['question']}", f"  A: {row['answer']}", f"  {', '.join(scores)}"]
     return lines, {(pair, score_name(context.name, name)): row for (pair, name), row in values.items()}
+
+
+async def _measure(
+    task: PreviewTask, context: PassContext, pairs: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[Request, Reply]], Mapping[str, list[dict[str, Any]]]]:
+    """Let a pass score the wanted pairs among those of the image; return its calls and its rows by score."""
+    if not wanted:
+        return [], {}  # so its engine is not even started
+    image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
+    engine = Recorder(await open_engine(context.model, context.engine))
+    unscored = [(row, list(context.judge.settings.scores)) for row in wanted]
+    scored = await conversation.score_again(image, unscored, engine, context.conversations())
+    await engine.close()
+    return engine.calls, scored.scores
 
 
 def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:

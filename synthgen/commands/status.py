@@ -119,6 +119,8 @@ def _score_table(scores: list[ScoreCounts]) -> Iterator[str]:
         without = sum(counts.without.values())
         pending = f"{'removed' if counts.is_removed else format(counts.pending, ','):>8}"
         yield f"{counts.name:<{width}} {counts.received:>10,} {counts.values:>10,} {without:>10,} {pending}"
+        if counts.taken:
+            yield f"{'':<{width}} {'':>10} {counts.taken:>10,} {'':>10} {'':>8}    taken, as another score decides them"
         for reason, count in sorted(counts.without.items()):
             yield f"{'':<{width}} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
         if counts.retired:

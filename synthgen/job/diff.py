@@ -96,6 +96,8 @@ def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
             return f"score.{name}.model", True
         case ("passes", name, "engine", *rest):
             return _dotted(f"score.{name}.engine.options", rest), True
+        case ("passes", name, "after", *rest):
+            return _dotted(f"score.{name}.after", rest), True
         case ("passes", name, "scores", score, *rest):
             return _dotted(f"the score '{name}.{score}'", rest), True
         case ("passes", name):

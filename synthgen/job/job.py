@@ -17,6 +17,8 @@ from synthgen.config.families import InstructionType
 from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
 from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_file import JudgePrompt
+from synthgen.config.prompt_pack import Prompts
 from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
@@ -27,7 +29,7 @@ from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job, ScoringPass
-from synthgen.stages.generate.scoring import score_settings
+from synthgen.stages.generate.scoring import find_scorer, score_settings
 from synthgen.stages.score.context import shape_of
 from synthgen.store import Folder, Record, RunFolder
 from synthgen.tables import GENERATE, SCORE
@@ -171,7 +173,19 @@ def _scoring_passes(
     for name, settings in pipeline.passes.items():
         before = _of_name(settings.model, stored.get(name), *generating, *stored.values())
         model = _generating_model(before, known, settings, is_needed, f"score.{name}.model")
-        yield ScoringPass(name, settings, model, definitions.passes[name])
+        if is_needed:
+            known.faults.extend(_score_faults(name, settings, model, definitions.passes[name]))
+        yield ScoringPass(name, settings, model, definitions.passes[name], pipeline.score[name].after)
+
+
+def _score_faults(name: str, settings: GenerateConfig, model: ModelName, prompts: Prompts) -> Iterator[UserMistake]:
+    """Yield the scores of a pass that its model cannot serve by its prompts."""
+    find_fault = kind_of(settings.engine).score_fault
+    for score in settings.scores if find_fault else ():
+        prompt = next(map(prompts.pack.score_prompt, find_scorer(score).prompts), None)
+        fault = find_fault(model, score, prompt if isinstance(prompt, JudgePrompt) else None) if find_fault else None
+        if fault:
+            yield UserMistake(f"score.{name}.scores: '{score}': {fault}")
 
 
 def _of_name(name: str, first: Any, *others: Any) -> Any:

@@ -21,6 +21,7 @@ from synthgen.config.generation import GenerateConfig
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
+from synthgen.config.scoring import AfterConfig
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName
 from synthgen.ingest.sources import Item
@@ -56,12 +57,14 @@ class ScoringPass:
         settings: The section `generate` as it is for this model.
         model: The exact model.
         prompts: Its pack, with the instruction types of the pairs.
+        after: The score that leaves open which pairs it scores; None for all.
     """
 
     name: str
     settings: GenerateConfig
     model: ModelName
     prompts: Prompts
+    after: AfterConfig | None = None
 
     @property
     def scores(self) -> tuple[str, ...]:

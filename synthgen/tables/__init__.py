@@ -25,6 +25,7 @@ from synthgen.tables.ids import (
     tags_table,
 )
 from synthgen.tables.passes import (
+    count_rows,
     count_scored,
     pass_of_score,
     pass_partition,
@@ -132,6 +133,7 @@ __all__ = [
     "count_outcomes",
     "count_pairs",
     "count_questions",
+    "count_rows",
     "count_scored",
     "count_tagged",
     "count_unscored",

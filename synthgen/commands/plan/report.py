@@ -134,7 +134,7 @@ def _pass_lines(forecast: Forecast) -> Iterator[str]:
         if not estimate.pairs:
             yield f"pass {judge.name}: every pair is scored"
             continue
-        does = f"scores at most {pluralize(estimate.pairs, 'pair')} by {', '.join(judge.scores)}"
+        does = f"scores {_how_many(estimate)} by {', '.join(judge.scores)}"
         yield _pass(f"pass {judge.name}:", does, part, estimate.usage)
         if estimate.profile and estimate.usage:
             yield from _measured(estimate.profile, part.engine, estimate.usage, f"{judge.name}: ", "pair")
@@ -145,6 +145,17 @@ def _pass_lines(forecast: Forecast) -> Iterator[str]:
     price = price_of(forecast.job.pipeline.generate)
     if all(estimate.usage for estimate in pending) and any(map(_pass_money, pending)):
         yield f"questions and passes together: {_all_money(forecast):,.2f} {price.currency}"
+
+
+def _how_many(estimate: PassEstimate) -> str:
+    """Return how many pairs a pass scores, in words."""
+    after = estimate.judge.after
+    if after is None:
+        return f"at most {pluralize(estimate.pairs, 'pair')}"
+    whose = f"those that {after.score} leaves open"
+    if estimate.open_share is None:
+        return f"at most {pluralize(estimate.pairs, 'pair')}, {whose} (how many is not known yet),"
+    return f"about {estimate.pairs:,} of {pluralize(estimate.of, 'pair')}, {whose},"
 
 
 def _pass_money(estimate: PassEstimate) -> float:
@@ -203,6 +214,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
                 "model": estimate.judge.model.model,
                 "scores": list(estimate.judge.scores),
                 "pairs": estimate.pairs,
+                **({"of": estimate.of, "open_share": estimate.open_share} if estimate.judge.after else {}),
                 **(_pass_numbers(estimate, estimate.usage) if estimate.usage else {}),
             }
             for estimate in forecast.passes
@@ -211,7 +223,8 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
             report["total_with_passes"] = {"money": round(_all_money(forecast), 4)}
     for name, profile in (("profile", forecast.profile), ("asking_profile", forecast.asking)):
         if profile:
-            report[name] = {key: value for key, value in vars(profile).items() if key != "questions"}
+            hidden = ("questions", "values")
+            report[name] = {key: value for key, value in vars(profile).items() if key not in hidden}
     if rules := forecast.counts.rules:
         keys = sorted({key for counts in rules.values() for key in counts})
         report["difference"] = [

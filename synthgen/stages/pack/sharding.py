@@ -37,7 +37,7 @@ from synthgen.tables import (
     pass_partitions,
     split_count,
 )
-from synthgen.tables.passes import VALUE
+from synthgen.tables.passes import TAKEN, VALUE
 
 BUCKETS = 64
 NO_SHARD = -1  # the number of the shard of a sample that is in none
@@ -244,7 +244,8 @@ def _has_new_scores(folder: RunFolder, context: PackContext, shard: str) -> bool
     if any(count < 0 and name in UNSCORED for counts in later for name, count in counts.items()):
         return True
     later = _later_counts(folder, SCORE, pass_partitions(partitions, context.scores), read)
-    return any(count > 0 and split_count(name)[1] == VALUE for counts in later for name, count in counts.items())
+    of_values = (VALUE, TAKEN)
+    return any(count > 0 and split_count(name)[1] in of_values for counts in later for name, count in counts.items())
 
 
 def _later_counts(
