@@ -36,6 +36,7 @@ FORMATS = (
     "FITS",
     "HEIF",
     "SVG",
+    "PDF",
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY")
 

@@ -68,6 +68,7 @@ class SourceConfig(Section):
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
+    max_pages: int = Field(default=1000, gt=0)  # of a PDF; one with more is one object, which tagging quarantines
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
 
 

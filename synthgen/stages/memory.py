@@ -13,6 +13,7 @@ from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources import kind_of_source
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
+from synthgen.ingest.sources.location import PDF
 from synthgen.workers import TASKS_PER_ACTOR
 
 PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
@@ -64,7 +65,8 @@ def _fetching_bytes(pipeline: Pipeline) -> int:
     each thread where sizes are not known beforehand.
     """
     source, most = pipeline.source, pipeline.images.max_bytes
-    unsized = THREADS * most if source.hosts or not kind_of_source(source.uri).knows_sizes else 0
+    has_documents = PDF in (suffix.lower() for suffix in source.suffixes)  # a thread holds the file of its pages
+    unsized = THREADS * most if has_documents or source.hosts or not kind_of_source(source.uri).knows_sizes else 0
     return 2 * BUFFER_BYTES + most + unsized
 
 

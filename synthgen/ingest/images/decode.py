@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageFile
+from PIL import Image
 
 from synthgen.ingest.images import colours
 from synthgen.ingest.images.clean import is_cut, lacks_end
@@ -107,7 +107,7 @@ def orientation(image: Image.Image) -> int:
     return turn if 1 <= turn <= 8 else 1
 
 
-def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.Image, int]:
+def _decode_pixels(image: Image.Image, max_pixels: int) -> tuple[Image.Image, int]:
     """Return the upright RGB image, scaled down, and the orientation that was applied."""
     if image.format in ("JPEG", "MPO"):
         image.draft(None, size_to_fit(image.size, max_pixels))

@@ -10,11 +10,12 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
-from synthgen.ingest.images import plugins, tiff
+from synthgen.ingest.images import documents, plugins, tiff
 from synthgen.ingest.images.clean import clean, lacks_end, png_profile
 from synthgen.ingest.images.unfit import Unfit
 
@@ -30,7 +31,7 @@ Image.MAX_IMAGE_PIXELS = None
 class Header:
     """The declarations of a header; `frames` is counted no further than one past the limit."""
 
-    format: str  # Pillow's name, or SVG
+    format: str  # Pillow's name, or that of DRAWN
     width: int  # pixels
     height: int
     frames: int
@@ -54,6 +55,7 @@ MAGIC = (
     (b"\0\0\x01\0", "ICO"),
     (b"icns", "ICNS"),
     (b"%PDF", "PDF"),
+    (b"%synthgen page ", "PDF"),
     (b"%!PS", "EPS"),
     (b"DDS ", "DDS"),
     (b"qoif", "QOI"),
@@ -100,8 +102,8 @@ def sniff(data: bytes) -> str | None:
     return next((name for magic, name in MAGIC if data.startswith(magic)), None)
 
 
-def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
-    """Open an image without decoding it.
+def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
+    """Open an image without decoding it; what has no pixels is drawn.
 
     Returns:
         The open image, and its header, which is within all limits.
@@ -114,8 +116,8 @@ def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFi
     name = _allowed_format(data, limits)
     if name == "WEBP":  # Pillow allocates the whole canvas of a WebP when it opens it, so check its size first
         _check_size(*_webp_size(data), limits)
-    if name == "SVG":
-        return _draw_checked(data, limits)
+    if name in DRAWN:
+        return _draw_checked(data, name, limits)
     image = _open(data, name)
     if image.format not in limits.formats:
         raise Unfit("format_not_allowed", f"{image.format}; allowed: {', '.join(limits.formats)}")
@@ -148,12 +150,19 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 
-def _draw_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
-    size = plugins.svg_size(data)
-    _check_size(*size, limits)
-    image = plugins.draw_svg(data, size)
-    _check_size(*image.size, limits)
-    return image, Header("SVG", *image.size, 1)
+DRAWN = ("SVG", "PDF")  # opening one of these draws it
+
+
+def _draw_checked(data: bytes, name: str, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
+    check_size = partial(_check_size, limits=limits)
+    if name == "PDF":
+        image = documents.draw_page(data, check_size)
+    else:
+        size = plugins.svg_size(data)
+        check_size(*size)
+        image = plugins.draw_svg(data, size)
+        check_size(*image.size)
+    return image, Header(name, *image.size, 1)
 
 
 ADDED = ("AVIF", "JPEG2000", *plugins.PACKAGES)  # that a user may want, and that are not allowed by default

@@ -17,7 +17,8 @@ from PIL import Image, ImageFile
 
 from synthgen.ingest.images.unfit import Unfit
 
-PACKAGES = {"HEIF": "pi-heif", "SVG": "resvg-py"}  # of the extra `formats`; a module has `_` in place of `-`
+# Of the extra `formats`; a module has `_` in place of `-`.
+PACKAGES = {"HEIF": "pi-heif", "SVG": "resvg-py", "PDF": "pypdfium2"}
 ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40})")
 LENGTH = re.compile(r"\s*\+?(\d*\.?\d+(?:e[+-]?\d+)?)\s*(px|pt|pc|mm|cm|in|q)?\s*", re.IGNORECASE)
 DPI = 96
