@@ -24,7 +24,7 @@ from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
-from synthgen.ingest.sources import Listed, ObjectRef, list_objects, read_objects
+from synthgen.ingest.sources import Listed, ObjectRef, is_inside_source, list_objects, read_objects
 from synthgen.ingest.sources.location import local_uri, page_uri, spell_out_path, split_folder
 from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.stages import generate, plan
@@ -114,9 +114,17 @@ def _list_image(place: str, source: SourceConfig) -> Listed | None:
         uri = local_uri(path)
     else:
         uri = f"{protocol}://{path}"
-    alone = source.model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
+    alone = _place_around(uri, source).model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
     wanted = f"{uri}{place[len(archive_of(place)) :]}"  # of a PDF the first page, if the place names none
     return next((listed for listed in list_objects(alone) if listed.uri in (wanted, page_uri(wanted, 1))), None)
+
+
+def _place_around(uri: str, source: SourceConfig) -> SourceConfig:
+    """Return the place of a source that lists the folder of a file; one with the default settings if none does."""
+    if not source.named:
+        return source
+    around = (place for place in source.places.values() if is_inside_source(posixpath.dirname(uri), place))
+    return next(around, SourceConfig())
 
 
 async def report(task: PreviewTask) -> list[str]:

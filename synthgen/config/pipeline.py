@@ -30,6 +30,7 @@ from synthgen.config.fields import (
     PassName,
     Scores,
     Shares,
+    SourceName,
     Taggers,
     TemplateOptions,
     Uri,
@@ -58,8 +59,8 @@ REASKED = (  # reasons of `select`, or what stands before their colon, that anot
 )
 
 
-class SourceConfig(Section):
-    """The place of the images: a folder, a glob, a prefix of a store, Parquet files, manifest:FILE or urls:FILE."""
+class PlaceConfig(Section):
+    """One place of images: a folder, a glob, a prefix of a store, Parquet files, manifest:FILE or urls:FILE."""
 
     uri: Uri | None = None  # usually given on the command line
     hosts: tuple[str, ...] = ()  # for urls:FILE and manifest:FILE: allowed hosts, as example.org or *.example.org
@@ -70,6 +71,36 @@ class SourceConfig(Section):
     meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
     max_pages: int = Field(default=1000, gt=0)  # of a PDF; one with more is one object, which tagging quarantines
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
+
+
+class SourceConfig(PlaceConfig):
+    """The place of the images, or several places by name, each with settings of its own."""
+
+    named: Mapping[SourceName, PlaceConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_one_or_several(self) -> "SourceConfig":
+        if not self.named:
+            return self
+        own = [
+            name for name in PlaceConfig.model_fields if getattr(self, name) != PlaceConfig.model_fields[name].default
+        ]
+        if own:
+            raise ValueError(f"{own[0]} stands beside named sources; give each of them its own, below its name")
+        if missing := [name for name, place in self.named.items() if not place.uri]:
+            raise ValueError(f"the source '{missing[0]}' has no uri")
+        return self
+
+    @property
+    def places(self) -> dict[str | None, "SourceConfig"]:
+        """Each place as a source alone, by its name; a source without names is one, and has none."""
+        if not self.named:
+            return {None: self}
+        return {name: SourceConfig(**place.model_dump()) for name, place in self.named.items()}
+
+    def place(self, name: str | None) -> "SourceConfig":
+        """Return the place that an object was listed from; where its name is gone, one with the default settings."""
+        return self if not self.named else self.places.get(name, SourceConfig())
 
 
 class ImagesConfig(Section):

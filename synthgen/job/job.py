@@ -33,7 +33,7 @@ from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
-NEWER = ("max_pages",)  # settings of `source` that came later
+NEWER = ("max_pages", "named")  # settings of `source` that came later
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 

@@ -6,7 +6,7 @@ ingest/images/child_process.py, stages/generate/admission.py, stages/pack/images
 ordinary images take a small part of it. The model and its engine are not included and report their own memory.
 """
 
-from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.config.pipeline import EngineConfig, Pipeline, SourceConfig
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
@@ -64,10 +64,15 @@ def _fetching_bytes(pipeline: Pipeline) -> int:
     They are the buffer, its copy while the pieces of a response are joined, the object that is handed on, and one for
     each thread where sizes are not known beforehand.
     """
-    source, most = pipeline.source, pipeline.images.max_bytes
-    has_documents = PDF in (suffix.lower() for suffix in source.suffixes)  # a thread holds the file of its pages
-    unsized = THREADS * most if has_documents or source.hosts or not kind_of_source(source.uri).knows_sizes else 0
+    most = pipeline.images.max_bytes
+    unsized = THREADS * most if any(map(_holds_unsized, pipeline.source.places.values())) else 0
     return 2 * BUFFER_BYTES + most + unsized
+
+
+def _holds_unsized(source: SourceConfig) -> bool:
+    """Return whether a thread that reads can hold an object that nothing has made room for."""
+    has_documents = PDF in (suffix.lower() for suffix in source.suffixes)  # the file of the pages that it gives
+    return has_documents or bool(source.hosts) or not kind_of_source(source.uri).knows_sizes
 
 
 def note_workers(stage: str, workers: int, size: int) -> None:

@@ -37,9 +37,16 @@ def archive_of(uri: str) -> str:
     return archive if mark and archive.lower().endswith(ARCHIVES) else uri
 
 
-def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:
+def object_row(
+    uri: str,
+    version: str,
+    row: int | None,
+    bytes: int | None,
+    source_meta: str | None,
+    source: str | None = None,
+) -> dict[str, Any]:
     """Return the OBJECTS row of an object as listed."""
-    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta}
+    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta, "source": source}
     return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
 
 

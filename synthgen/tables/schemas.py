@@ -18,6 +18,7 @@ OBJECTS = pa.schema(
         ("bytes", pa.int64()),  # null where the listing does not say
         ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
         ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
+        ("source", pa.string()),  # the name of its place among several; null for a source without names
     ]
 )
 IMAGES = pa.schema(
@@ -50,6 +51,7 @@ PLANNED_IMAGES = pa.schema(
         ("uris", STRINGS),  # of every object with these bytes
         ("tags", TAGS),
         ("source_meta", pa.string()),
+        ("source", pa.string()),  # as in OBJECTS
     ]
 )
 ASSIGNMENTS = pa.schema(

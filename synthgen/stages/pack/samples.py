@@ -42,7 +42,7 @@ class PackContext:
     Attributes:
         scores: The names of the scores that have columns, PASS.SCORE those of passes.
         wording: The fingerprint of `turn_text`.
-        root: The local folder of the source, which no sample shows.
+        root: The local folder of the source, or of each of several, which no sample shows.
         annotations: The fingerprint of tags and scores.
     """
 
@@ -53,7 +53,7 @@ class PackContext:
     scores: tuple[str, ...]
     turn_text: TurnText
     wording: str
-    root: str = ""
+    root: redact.Root = ""
     annotations: str = ""
 
     @property

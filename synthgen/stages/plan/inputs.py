@@ -22,7 +22,7 @@ Indexes = NDArray[np.int64]
 HASHES = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash", "thumbnail", "flat_share")
 SIZES = columns_of(IMAGES, "object_id", "image_id", "width", "height")
 LOCATIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row")
-DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
+DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta", "source")
 
 
 @dataclass(frozen=True)
