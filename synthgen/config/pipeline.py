@@ -82,11 +82,9 @@ class SourceConfig(PlaceConfig):
     def _check_one_or_several(self) -> "SourceConfig":
         if not self.named:
             return self
-        own = [
-            name for name in PlaceConfig.model_fields if getattr(self, name) != PlaceConfig.model_fields[name].default
-        ]
-        if own:
-            raise ValueError(f"{own[0]} stands beside named sources; give each of them its own, below its name")
+        for name, field in PlaceConfig.model_fields.items():
+            if getattr(self, name) != field.default:
+                raise ValueError(f"{name} stands beside named sources; give each of them its own, below its name")
         if missing := [name for name, place in self.named.items() if not place.uri]:
             raise ValueError(f"the source '{missing[0]}' has no uri")
         return self

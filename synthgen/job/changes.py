@@ -105,9 +105,7 @@ def _check_redraw(job: Job, changed: Sequence[Difference], change: str) -> None:
 
 
 def _check_column(folder: RunFolder, job: Job, changed: Sequence[Difference]) -> None:
-    moved = [
-        difference for difference in changed if difference.group == "listed" and difference.path[-1] == "image_column"
-    ]
+    moved = [each for each in changed if each.group == "listed" and each.path[-1] == "image_column"]
     if moved and _has_parquet_rows(folder):
         raise SettingsChanged(
             f"{job.out.url}: {describe(moved)}: the rows already listed are read from the old column; use another --out"

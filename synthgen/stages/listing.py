@@ -129,7 +129,7 @@ def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
 
 
 def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
-    """Return the rows of a bucket that are not committed; one object may be listed twice (overlapping globs or sources).
+    """Return the rows of a bucket that are not committed; one object may be listed twice (overlapping globs, sources).
 
     Rows of one Parquet file stay together and in its order: to fetch one of them, its row group is read up to there.
     """

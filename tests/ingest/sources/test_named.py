@@ -71,7 +71,7 @@ def test_objects_of_a_place_whose_name_is_gone_are_read_with_the_default_setting
 def test_an_empty_or_missing_place_is_a_mistake_before_anything_is_listed(tmp_path: Path) -> None:
     tree(tmp_path / "photos", "a.jpg")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserMistake, match="0 images under .*/empty"):
+    with pytest.raises(UserMistake, match=r"0 images under .*/empty"):
         open_listing(named(photos={"uri": str(tmp_path / "photos")}, scans={"uri": str(tmp_path / "empty")}))
     with pytest.raises(UserMistake, match="/none: no such file or folder"):
         open_listing(named(photos={"uri": str(tmp_path / "photos")}, scans={"uri": str(tmp_path / "none")}))
