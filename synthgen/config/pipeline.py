@@ -47,6 +47,7 @@ from synthgen.config.selection import (
     ViewName,
 )
 from synthgen.config.strict_yaml import Document
+from synthgen.config.where import Where
 from synthgen.errors import attempt, nearest
 from synthgen.tables import ANSWER_FORMS
 
@@ -70,6 +71,7 @@ class PlaceConfig(Section):
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
     max_pages: int = Field(default=1000, gt=0)  # of a PDF; one with more is one object, which tagging quarantines
+    use_reserved: bool = False  # also images that their file, metadata or server reserves from AI
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
 
 
@@ -152,6 +154,7 @@ class PlanConfig(Section):
     side_tags: float = Field(default=0.25, ge=0, le=1)  # least factor on a rule whose tags score below the image's best
     most_a_parent: int = Field(default=3, gt=0)  # leaf tags below one parent that rules see, the best of an image
     negatives: float = Field(default=0.0, ge=0, le=0.5)  # part of all questions that their image cannot answer
+    where: Where | None = None  # the licences and sources of the images that are asked about
     allow: tuple[Sensitive, ...] = ()  # kinds of sensitive types that are asked; medical needs a second model
     seed: int = 0
 
@@ -307,6 +310,7 @@ class SelectConfig(Section):
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    where: Where | None = None  # the licences and sources of images whose pairs are kept
     functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     # Of two questions on one image with the same short answer, the share of words that both have and that drops one.

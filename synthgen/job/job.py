@@ -33,7 +33,7 @@ from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
-NEWER = ("max_pages", "named")  # settings of `source` that came later
+NEWER = ("max_pages", "named", "use_reserved")  # settings of `source` that came later
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 
@@ -247,7 +247,7 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives", "where"),
             "mapping": list(definitions.rules.texts),
             "types": {path: _planned_type(kind, bool(pipeline.plan.negatives)) for path, kind in types.items()},
         },

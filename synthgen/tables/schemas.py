@@ -8,6 +8,7 @@ import pyarrow as pa
 EMBEDDING = pa.list_(pa.float16())
 TAGS = pa.list_(pa.struct([("path", pa.string()), ("score", pa.float32()), ("tagger", pa.string())]))
 STRINGS = pa.list_(pa.string())
+RIGHTS = pa.struct([(name, pa.string()) for name in ("license", "author", "copyright", "source_url", "reserved")])
 
 OBJECTS = pa.schema(
     [
@@ -35,6 +36,7 @@ IMAGES = pa.schema(
         ("thumbnail", pa.binary(256)),  # 16 x 16 grey levels, row by row; null in folders of an older synth
         ("flat_share", pa.float32()),  # of the pixels: those of the commonest grey
         ("embedding", EMBEDDING),
+        ("rights", RIGHTS),  # stated by the file or its metadata; null where none are, and in older folders
     ]
 )
 OBJECT_TAGS = pa.schema([("object_id", pa.string()), ("tags", TAGS)])
@@ -52,6 +54,7 @@ PLANNED_IMAGES = pa.schema(
         ("tags", TAGS),
         ("source_meta", pa.string()),
         ("source", pa.string()),  # as in OBJECTS
+        ("rights", RIGHTS),  # as in IMAGES
     ]
 )
 ASSIGNMENTS = pa.schema(
@@ -189,6 +192,8 @@ SHARD_INDEX = pa.schema(
         ("types", STRINGS),  # of the turns
         ("forms", STRINGS),
         ("languages", STRINGS),
+        ("license", pa.string()),
+        ("source", pa.string()),
     ]
 )
 UNPACKED = pa.schema(

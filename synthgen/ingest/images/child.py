@@ -52,6 +52,7 @@ def answer(memory: mmap.mmap, offset: int, length: int, limits: Any) -> dict[str
         "phash": decoded.phash,
         "thumbnail": decoded.thumbnail.hex(),
         "flat_share": decoded.flat_share,
+        "stated": decoded.stated,
     }
 
 
