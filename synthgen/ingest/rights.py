@@ -1,9 +1,9 @@
 """The rights to an image, as far as anybody states them: its file, or the metadata that its source brings along.
 
-Nothing is guessed. What names a licence of Creative Commons becomes its usual name (CC-BY-4.0), so that rules and counts
-know it by one spelling; every other text stays. An image is reserved if its file, its metadata or its server says that
-no model may learn from it: by `plus:DataMining` of XMP, the words of a robots header that img2dataset obeys, or the TDM
-Reservation Protocol.
+Nothing is guessed. What names a licence of Creative Commons becomes its usual name (CC-BY-4.0), so that rules and
+counts know it by one spelling; every other text stays. An image is reserved if its file, its metadata or its server
+says that no model may learn from it: by `plus:DataMining` of XMP, the words of a robots header that img2dataset obeys,
+or the TDM Reservation Protocol.
 """
 
 import json
@@ -29,13 +29,13 @@ TDM = ("tdm_reservation",)
 DATA_MINING = ("data_mining", "plus_datamining", "datamining")
 PROHIBITED = "DMI-PROHIBITED"  # begins the values of plus:DataMining that forbid something
 YES, NO = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "denied", "notallowed", "not allowed", "prohibited")
-CC_NOTHING: Mapping[str, str] = {}
-URL = re.compile(r"creativecommons\.org/licen[sc]es/([a-z-]+)/(\d\.\d)", re.IGNORECASE)
+CC_URL = re.compile(r"creativecommons\.org/licen[sc]es/([a-z-]+)/(\d\.\d)", re.IGNORECASE)
 CC_TEXT = re.compile(
     r"(?:cc|creative commons)[\s_-]*((?:by)(?:[\s_-]+(?:nc|nd|sa))*)[\s_-]*v?(\d(?:\.\d)?)?", re.IGNORECASE
 )
 CC_ZERO = re.compile(r"creativecommons\.org/publicdomain/zero/|cc[\s_-]?(?:0|zero)(?:[\s_-]*v?1\.0)?$", re.IGNORECASE)
 PUBLIC_DOMAIN = re.compile(r"creativecommons\.org/publicdomain/mark/|public[\s_-]?domain(?: mark)?$", re.IGNORECASE)
+NOTHING: Mapping[str, str] = {}
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 

@@ -1,8 +1,9 @@
 """Decoding of a file into the image that the models see: upright RGB, `model_pixels` at most.
 
 The first frame counts, EXIF orientation is applied, colours are those that a viewer shows (see `colours`), and metadata
-is dropped, but for what it says of rights. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is no smaller than the models see: the
-inverse cosine transform then averages the pixels that scaling would average, in a fraction of the time.
+is dropped, but for what it says of rights. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is no
+smaller than the models see: the inverse cosine transform then averages the pixels that scaling would average, in a
+fraction of the time.
 """
 
 import math
