@@ -52,10 +52,10 @@ def _exif(image: Image.Image) -> Iterator[Statement]:
         value = exif.get(tag)
         if tag == XP_AUTHOR and isinstance(value, bytes | tuple):
             value = bytes(value).decode("utf-16-le", "ignore")
-        if isinstance(value, bytes):
-            value = _text(value)
-        if isinstance(value, str):
-            yield key, value
+        elif isinstance(value, str):  # Pillow takes the bytes for Latin-1; many are UTF-8
+            value = value.encode("latin-1", "replace")
+        if isinstance(value, str | bytes):
+            yield key, value if isinstance(value, str) else _text(value)
 
 
 def _iptc(image: Image.Image) -> Iterator[Statement]:
@@ -74,6 +74,7 @@ def _xmp(image: Image.Image) -> Iterator[Statement]:
         return
     seen = _Xmp()
     parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True  # else a text comes in pieces
     parser.StartDoctypeDeclHandler = _refuse  # a packet has none; entities in one can unfold to any size
     parser.StartElementHandler, parser.EndElementHandler = seen.start, seen.end
     parser.CharacterDataHandler = seen.text

@@ -61,7 +61,8 @@ def _pages(file: Listed, counter: PageCounter, fs: Any, most: int) -> Iterator[L
     if isinstance(count, Failure):
         log.warning("%s: its pages cannot be counted (%s); it is one object", file.uri, count)
     elif count > most:
-        log.warning("%s: has %s pages, more than source.max_pages (%s); it is one object", file.uri, count, most)
+        most_pages = f"has {count:,} pages, more than source.max_pages ({most:,})"
+        log.warning("%s: %s; it is one object", file.uri, most_pages)
     else:
         for number in range(1, count + 1):
             yield replace(file, uri=page_uri(file.uri, number), version=member_version(file.version, number))

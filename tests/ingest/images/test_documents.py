@@ -55,7 +55,7 @@ def test_a_pdf_of_one_page_needs_no_number_and_one_of_several_says_so() -> None:
 @pytest.mark.parametrize("path", sorted(MATPLOTLIB.glob("*.pdf")), ids=lambda path: path.name)
 def test_files_of_another_program_are_drawn(path: Path) -> None:
     decoded = decode(page_file(path.read_bytes(), 1), LIMITS)
-    assert (decoded.width, decoded.height) == (48, 48)
+    assert decoded.width == decoded.height >= 144
     assert len(decoded.image.convert("L").getcolors() or ()) > 10, "an icon with soft edges"
 
 
@@ -72,7 +72,7 @@ def test_a_scan_that_pillow_wrote_keeps_its_pixels() -> None:
         (page_file(pdf(), 2), "corrupt"),
         (page_file(pdf(count=1_000_000), 7), "corrupt"),
         (page_file(pdf(size=(9000, 9000)), 1), "too_many_pixels"),
-        (page_file(pdf(size=(1e30, 10)), 1), "too_many_pixels"),
+        (page_file(pdf(size=(10**7, 10)), 1), "too_many_pixels"),
         (page_file(pdf(size=(4, 4)), 1), "too_small"),
         (page_file(pdf(size=(2000, 9)), 1), "too_elongated"),
         (page_file(pdf()[:300], 1), "truncated"),
@@ -86,19 +86,21 @@ def test_a_page_that_cannot_be_drawn_is_refused_by_name(data: bytes, reason: str
 
 
 def test_a_pdf_bomb_costs_its_page_and_the_others_are_drawn() -> None:
-    unpacks = pdf([" " * 400_000_000])  # 400 MB of nothing in 400 kB
+    limits = LIMITS.model_copy(update={"max_bytes": 2**21, "max_pixels": 400_000, "decode_seconds": 1.0})
+    unpacks = pdf([" " * 120_000_000])  # of nothing in 120 kB; a child may take less memory
     files = {
         "fine": page_file(pdf(), 1),
         "laughs": page_file(laughs(), 1),
         "unpacks": page_file(unpacks, 1),
         "again": page_file(pdf(), 1),
     }
-    with DecoderPool[str](LIMITS, processes=1) as pool:
+    with DecoderPool[str](limits, processes=1) as pool:
         results = dict(pool.decode_many(files.items()))
     assert isinstance(results["fine"], Decoded) and isinstance(results["again"], Decoded)
     lost = results["laughs"]
     assert isinstance(lost, Failure) and lost.reason in ("decode_timeout", "decoder_died")
-    assert isinstance(results["unpacks"], Decoded | Failure)
+    unpacked = results["unpacks"]
+    assert isinstance(unpacked, Failure) and unpacked.reason in ("corrupt", "decoder_died", "decode_timeout")
 
 
 def test_a_sample_holds_a_page_as_png_that_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
