@@ -160,9 +160,11 @@ def test_only_two_stars_fire_for_an_image_without_tags(workspace: Path) -> None:
         ("min_aspect: 1.5", [ImageFacts(300, 200)], [ImageFacts(299, 200)]),
         ("max_aspect: 0.5", [ImageFacts(100, 200)], [ImageFacts(101, 200)]),
         ("min_side: 100, max_aspect: 2", [ImageFacts(200, 100)], [ImageFacts(99, 100), ImageFacts(300, 100)]),
+        ("license: [CC0*, null]", [ImageFacts(9, 9), ImageFacts(9, 9, "cc0-1.0")], [ImageFacts(9, 9, "CC-BY-4.0")]),
+        ("source: [scans]", [ImageFacts(9, 9, None, "scans")], [ImageFacts(9, 9), ImageFacts(9, 9, None, "web")]),
     ],
 )
-def test_a_condition_tests_the_size_of_the_image(
+def test_a_condition_tests_the_size_of_the_image_and_where_it_is_from(
     workspace: Path, when: str, holds: list[ImageFacts], does_not: list[ImageFacts]
 ) -> None:
     rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")

@@ -59,7 +59,7 @@ def _exif(image: Image.Image) -> Iterator[Statement]:
 
 
 def _iptc(image: Image.Image) -> Iterator[Statement]:
-    values = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[arg-type, no-untyped-call]
+    values = IptcImagePlugin.getiptcinfo(image) or {}  # type: ignore[arg-type]
     for tag, key in IPTC_TAGS.items():
         several = values.get(tag) or ()
         for value in several if isinstance(several, list) else [several]:

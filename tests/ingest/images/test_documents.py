@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -106,9 +107,13 @@ def test_a_pdf_bomb_costs_its_page_and_the_others_are_drawn() -> None:
 def test_a_sample_holds_a_page_as_png_that_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import pypdfium2
 
-    opened = []
-    real = pypdfium2.PdfDocument
-    monkeypatch.setattr(pypdfium2, "PdfDocument", lambda file: opened.append(1) or real(file))
+    opened, real = [], pypdfium2.PdfDocument
+
+    def opening(file: bytes) -> Any:
+        opened.append(len(file))
+        return real(file)
+
+    monkeypatch.setattr(pypdfium2, "PdfDocument", opening)
     file = make_image_file(page_file(pdf(), 1), LIMITS, PackConfig())
     assert (file.suffix, file.width, file.height, file.data[:4]) == (".png", 120, 40, b"\x89PNG")
     assert len(opened) == 1

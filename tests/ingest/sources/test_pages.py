@@ -7,7 +7,6 @@ import pytest
 
 from synthgen.config.pipeline import ImagesConfig
 from synthgen.ingest.images import documents, plugins
-from synthgen.ingest.sources import pages
 from synthgen.stages.pack import redact
 from synthgen.tables import object_row
 from tests.fixtures.hub import Hub, hub
@@ -118,7 +117,7 @@ def test_without_the_suffix_a_pdf_is_left_out_and_without_the_package_the_suffix
 ) -> None:
     assert [item.uri for item in listed(scans)] == [f"{scans}/b.jpg"]
     assert len(listed(scans, suffixes=("*",))) == 3, "every file is one object"
-    monkeypatch.setattr(pages.plugins, "has_package", lambda name: False)
+    monkeypatch.setattr(plugins, "has_package", lambda name: False)
     assert mistake(scans, suffixes=SUFFIXES) == (
         "source.suffixes names .pdf, and pages are counted with a package that is not installed: pip install pypdfium2"
     )
