@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.stages import tag
 from synthgen.stages.tag.todo import count_objects
 from synthgen.store import CommitLog, Folder, Receipt, TablePart

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake, one_line
 from synthgen.ingest.images import plugins
 from synthgen.ingest.images.page_counter import PageCounter

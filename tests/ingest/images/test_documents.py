@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig, PackConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import Decoded, DecoderPool, decode, plugins
 from synthgen.ingest.images.documents import page_file

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Decoded, DecoderPool, decode
 from tests.fixtures.images import drawn, encoded
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from synthgen.config.pipeline import ImagesConfig, PlaceConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, PlaceConfig, SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import is_inside_source, list_objects, open_listing, read_objects, ref_of
 from synthgen.job import request as requests

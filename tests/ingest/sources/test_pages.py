@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import documents, plugins
 from synthgen.stages.pack import redact
 from synthgen.tables import object_row
