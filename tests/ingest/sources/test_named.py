@@ -104,11 +104,11 @@ def test_a_mistake_in_the_names_is_told(given: dict[str, Any], message: str) -> 
 
 def test_a_request_spells_out_every_place() -> None:
     typed = RunRequest(None, ('source.named={a: {uri: x, root: r}, b: {uri: "s3://b/c"}}', "source.named.a.uri=y"))
-    whole, one = (setting.partition("=")[2] for setting in typed.spell_out(Path("/home/me"), False).settings)
-    assert yaml.safe_load(whole) == {"a": {"uri": "/home/me/x", "root": "/home/me/r"}, "b": {"uri": "s3://b/c"}}
-    assert yaml.safe_load(one) == "/home/me/y"
-    source = run_record.spell_out(named(a={"uri": "x"}), Path("/home/me"))
-    assert source.named["a"].uri == "/home/me/x"
+    whole, one = (setting.partition("=")[2] for setting in typed.spell_out(Path("/data/me"), False).settings)
+    assert yaml.safe_load(whole) == {"a": {"uri": "/data/me/x", "root": "/data/me/r"}, "b": {"uri": "s3://b/c"}}
+    assert yaml.safe_load(one) == "/data/me/y"
+    source = run_record.spell_out(named(a={"uri": "x"}), Path("/data/me"))
+    assert source.named["a"].uri == "/data/me/x"
 
 
 def test_a_command_that_names_no_source_goes_on_with_those_of_its_folder(source: SourceConfig, tmp_path: Path) -> None:
