@@ -37,6 +37,8 @@ FORMATS = (
     "HEIF",
     "SVG",
     "PDF",
+    "JXL",
+    "RAW",
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY")
 

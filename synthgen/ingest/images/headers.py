@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
-from synthgen.ingest.images import documents, plugins, tiff
+from synthgen.ingest.images import arrays, documents, plugins, tiff
 from synthgen.ingest.images.clean import clean, lacks_end, png_profile
 from synthgen.ingest.images.unfit import Unfit
 
@@ -37,6 +37,7 @@ class Header:
     frames: int
 
 
+RAW = ("CR3", "RAF", "RW2", "ORF", "CRW", "X3F")  # camera raw, beside the kinds that are TIFFs
 # First bytes -> Pillow's name. Formats that Pillow lacks are included, to tell "not allowed" from "not an image".
 MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -102,6 +103,13 @@ def sniff(data: bytes) -> str | None:
     return next((name for magic, name in MAGIC if data.startswith(magic)), None)
 
 
+def sniff_whole(data: bytes) -> str | None:
+    """Return the format of a file as `images.formats` names it; of camera raw the first bytes do not always tell."""
+    name = sniff(data)
+    is_raw = name in RAW or (name == "TIFF" and tiff.is_raw(data))
+    return "RAW" if is_raw else name
+
+
 def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
     """Open an image without decoding it; what has no pixels is drawn.
 
@@ -150,26 +158,32 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 
-DRAWN = ("SVG", "PDF")  # opening one of these draws it
+DRAWN = ("SVG", "PDF", "JXL", "RAW")  # opening one of these makes its pixels
 
 
 def _draw_checked(data: bytes, name: str, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
     check_size = partial(_check_size, limits=limits)
-    if name == "PDF":
+    image: Image.Image
+    if name == "JXL":
+        image, *size = arrays.open_jxl(data, check_size)
+    elif name == "RAW":
+        image, *size = arrays.open_raw(data, check_size, limits.model_pixels)
+    elif name == "PDF":
         image = documents.draw_page(data, check_size)
+        size = [*image.size]
     else:
-        size = plugins.svg_size(data)
-        check_size(*size)
-        image = plugins.draw_svg(data, size)
+        image = plugins.draw_svg(data, plugins.svg_size(data, check_size))
+        size = [*image.size]
         check_size(*image.size)
-    return image, Header(name, *image.size, 1)
+    image.format = name
+    return image, Header(name, *size, 1)
 
 
 ADDED = ("AVIF", "JPEG2000", *plugins.PACKAGES)  # that a user may want, and that are not allowed by default
 
 
 def _allowed_format(data: bytes, limits: "ImagesConfig") -> str:
-    name = sniff(data)
+    name = sniff_whole(data)
     if name is None:
         raise Unfit("not_an_image", f"the first bytes are {data[:12]!r}" if data else "the file is empty")
     # An MPO is a JPEG followed by further JPEGs; Pillow tells the two apart when it opens the file.
@@ -216,7 +230,7 @@ def _turn_to_picture(image: ImageFile.ImageFile, data: bytes) -> None:
         if palette := tiff.palette_of_bytes(directory):
             image.palette = ImagePalette.raw("RGB;L", palette)
         return
-    raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that only a raw converter can read")
+    raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that is not there")
 
 
 def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:

@@ -39,7 +39,7 @@ def difference(image: Image.Image, other: Image.Image) -> float:
 def test_a_format_whose_package_is_missing_says_which(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in plugins.PACKAGES.values():
         monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
-    file = {"HEIF": HEIC, "SVG": svg(), "PDF": pdf()}[name]
+    file = {"HEIF": HEIC, "SVG": svg(), "PDF": pdf(), "JXL": b"\xff\x0a", "RAW": b"IIRO"}[name]
     with pytest.raises(Exception, match=f"unsupported: {name} needs one more package: pip install "):
         decode(file, LIMITS.model_copy(update={"formats": (name,)}))
     with pytest.raises(Exception, match=f"format_not_allowed: {name}; images.formats may name it; allowed: JPEG"):
