@@ -67,9 +67,9 @@ def test_transparency_and_grey_of_a_jpeg_xl_are_heeded() -> None:
     import pylibjxl
 
     half = np.zeros((40, 60, 4), np.uint8)
-    half[:, 30:] = 255
+    half[:, 30:] = (255, 0, 0, 255)
     decoded = decode(pylibjxl.encode(half, lossless=True), LIMITS).image
-    assert decoded.getpixel((45, 20)) == (255, 255, 255) and decoded.getpixel((5, 20)) == (255, 255, 255)
+    assert decoded.getpixel((45, 20)) == (255, 0, 0) and decoded.getpixel((5, 20)) == (255, 255, 255)
     grey = np.full((40, 60, 1), 90, np.uint8)
     assert decode(pylibjxl.encode(grey, lossless=True), LIMITS).image.getpixel((5, 5)) == (90, 90, 90)
 
