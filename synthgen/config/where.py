@@ -39,9 +39,3 @@ def _mask(patterns: Sequence[str | None], values: pa.ChunkedArray) -> NDArray[np
         return np.ones(len(values), bool)
     fitting = [value for value in pc.unique(values).to_pylist() if fits_one(patterns, value)]
     return np.asarray(pc.is_in(values, pa.array(fitting, pa.string())))
-
-
-def unknown_sources(patterns: Sequence[str | None], names: Iterable[str]) -> list[str]:
-    """Return the patterns of sources that fit none of some names."""
-    known = tuple(names)
-    return [each for each in patterns if each is not None and not any(fits_one((each,), name) for name in known)]

@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from synthgen.config.source import ImagesConfig, PlaceConfig, SourceConfig
+from synthgen.config.strict_yaml import parse
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import is_inside_source, list_objects, open_listing, read_objects, ref_of
 from synthgen.job import request as requests
-from synthgen.job import run_record
+from synthgen.job import run_record, selections
 from synthgen.job.request import RunRequest
 from synthgen.stages.pack import redact
 from synthgen.tables import object_row
@@ -117,3 +118,17 @@ def test_a_command_that_names_no_source_goes_on_with_those_of_its_folder(source:
     assert SourceConfig.model_validate(document.at(("source",))) == source
     other = requests.read(RunRequest("everyday", ("source.uri=photos",)), record, "out")
     assert other.at(("source", "named")) is None
+
+
+def test_a_rule_about_a_source_that_nobody_named_is_a_mistake() -> None:
+    text = """
+source: {named: {scans: {uri: a}, photos: {uri: b}}}
+plan: {where: {source: [scan, "ph*", null]}}
+select: {where: {source: [photos]}}
+views: {web: {where: {source: [web]}}}
+"""
+    document = parse(Path("mine.yaml"), text)
+    assert list(selections.source_faults(document)) == [
+        "mine.yaml:3: plan.where.source: no source is called 'scan': did you mean 'scans'?",
+        "mine.yaml:5: views.web.where.source: no source is called 'web': known: photos, scans",
+    ]
