@@ -47,8 +47,15 @@ class SourceConfig(PlaceConfig):
         return {name: SourceConfig(**place.model_dump()) for name, place in self.named.items()}
 
     def place(self, name: str | None) -> "SourceConfig":
-        """Return the place that an object was listed from; where its name is gone, one with the default settings."""
-        return self if not self.named else self.places.get(name, SourceConfig())
+        """Return the place that an object was listed from.
+
+        Where its name is gone, or it was listed without one, it is a place with the default settings, and the hosts of
+        all.
+        """
+        if not self.named:
+            return self
+        hosts = dict.fromkeys(host for place in self.named.values() for host in place.hosts)
+        return self.places.get(name, SourceConfig(hosts=tuple(hosts)))
 
 
 class ImagesConfig(Section):

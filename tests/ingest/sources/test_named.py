@@ -69,6 +69,11 @@ def test_objects_of_a_place_whose_name_is_gone_are_read_with_the_default_setting
     assert sorted(content for content in contents if not isinstance(content, Failure)) == [b"a.jpg", b"r", b"sub/b.jpg"]
 
 
+def test_a_url_that_was_listed_without_a_name_is_fetched_from_the_hosts_of_all_places() -> None:
+    source = named(a={"uri": "urls:a", "hosts": ["a.org"]}, b={"uri": "urls:b", "hosts": ["b.org", "a.org"]})
+    assert source.place(None).hosts == ("a.org", "b.org") and source.place("a").hosts == ("a.org",)
+
+
 def test_an_empty_or_missing_place_is_a_mistake_before_anything_is_listed(tmp_path: Path) -> None:
     tree(tmp_path / "photos", "a.jpg")
     (tmp_path / "empty").mkdir()
