@@ -16,11 +16,10 @@ from synthgen.ingest.images.plugins import missing_package
 from synthgen.ingest.images.unfit import Unfit
 
 CheckSize = Callable[[int, int], None]  # raises Unfit if a width and height in pixels are outside the limits
-Opened = tuple[Image.Image, int, int]  # an image, and the width and height that its file has
 SWAPPED = (5, 6)  # values of LibRaw's `flip` that exchange width and height
 
 
-def open_jxl(data: bytes, check_size: CheckSize) -> Opened:
+def open_jxl(data: bytes, check_size: CheckSize) -> Image.Image:
     """Return a JPEG XL, decoded; of an animation, the first frame."""
     try:
         import pylibjxl
@@ -33,14 +32,12 @@ def open_jxl(data: bytes, check_size: CheckSize) -> Opened:
     except (RuntimeError, ValueError) as error:
         raise Unfit("corrupt", f"a JPEG XL that cannot be decoded: {error}") from error
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    for key, name in (("icc_profile", "icc_profile"), ("xmp", "xmp")):
-        if beside.get(key):
-            image.info[name] = beside[key]
-    return image, image.width, image.height
+    image.info.update({key: beside[key] for key in ("icc_profile", "xmp") if beside.get(key)})
+    return image
 
 
-def open_raw(data: bytes, check_size: CheckSize, model_pixels: int) -> Opened:
-    """Return the picture of a camera's raw file."""
+def open_raw(data: bytes, check_size: CheckSize, model_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the picture of a camera's raw file, and the size that it has whole."""
     try:
         import rawpy
     except ImportError:
@@ -56,4 +53,4 @@ def open_raw(data: bytes, check_size: CheckSize, model_pixels: int) -> Opened:
         raise Unfit("unsupported", f"a raw file that LibRaw does not know: {error}") from error
     except rawpy.LibRawError as error:
         raise Unfit("corrupt", f"a raw file that cannot be developed: {error}") from error
-    return Image.fromarray(pixels), width, height
+    return Image.fromarray(pixels), (width, height)

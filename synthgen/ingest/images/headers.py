@@ -164,19 +164,19 @@ DRAWN = ("SVG", "PDF", "JXL", "RAW")  # opening one of these makes its pixels
 def _draw_checked(data: bytes, name: str, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
     check_size = partial(_check_size, limits=limits)
     image: Image.Image
+    size: tuple[int, int] | None = None  # that of the image, if not said
     if name == "JXL":
-        image, *size = arrays.open_jxl(data, check_size)
+        image = arrays.open_jxl(data, check_size)
     elif name == "RAW":
-        image, *size = arrays.open_raw(data, check_size, limits.model_pixels)
+        image, size = arrays.open_raw(data, check_size, limits.model_pixels)
     elif name == "PDF":
         image = documents.draw_page(data, check_size)
-        size = [*image.size]
     else:
         image = plugins.draw_svg(data, plugins.svg_size(data, check_size))
-        size = [*image.size]
         check_size(*image.size)
     image.format = name
-    return image, Header(name, *size, 1)
+    width, height = size or image.size
+    return image, Header(name, width, height, 1)
 
 
 ADDED = ("AVIF", "JPEG2000", *plugins.PACKAGES)  # that a user may want, and that are not allowed by default
