@@ -189,8 +189,8 @@ def open_versioned(uri: str, fs: Any, block: int) -> Iterator[tuple[Any, str]]:
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """Return a text that changes when an object changes: its etag, or its blob on the hub, else size and time."""
-    if etag := info.get("ETag") or info.get("etag") or info.get("blob_id"):
+    """Return a text that changes when an object changes: its etag, or its content on the hub, else size and time."""
+    if etag := next((info[key] for key in ("ETag", "etag", "blob_id", "xet_hash") if info.get(key)), None):
         return str(etag).strip('"')
     modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
     return f"{info.get('size', '')}-{modified}"
