@@ -185,8 +185,8 @@ def _rights(contents: ShardContents) -> str:
         parts.append(_share_table("source", sources, "no name"))
     if contents.reserved:
         parts.append(
-            f"{contents.reserved:,} objects of the source were left out, because their file, their metadata or their "
-            "server says that no model may learn from them."
+            "Objects of the source that were left out, because their file, their metadata or their server says that no "
+            f"model may learn from them: {contents.reserved:,}."
         )
     return "\n\n".join(parts)
 

@@ -290,4 +290,4 @@ def test_the_card_says_how_many_objects_were_reserved(world: World) -> None:
     assert "no model may learn" not in card.read_text()
     world.count(TAG, {"quarantined.reserved": 3})
     world.pack()
-    assert "3 objects of the source were left out, because their file" in card.read_text()
+    assert "says that no model may learn from them: 3." in card.read_text()
