@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import cast
 
 from synthgen.config.engine import EngineConfig
+from synthgen.config.source import SourceConfig
 from synthgen.console import note
 from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import ENGINE_KINDS, kind_of
@@ -257,9 +258,13 @@ def _check_out_is_not_in_source(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
     if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
-            f"--out {job.out.url}: lies inside the source {display_uri(job.pipeline.source.uri or '')}, "
+            f"--out {job.out.url}: lies inside the source {_shown_places(job.pipeline.source)}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
+
+
+def _shown_places(source: SourceConfig) -> str:
+    return ", ".join(display_uri(place.uri or "") for place in source.places.values())
 
 
 def _start_retry(folder: RunFolder, stages: StageRange) -> frozenset[str]:

@@ -63,7 +63,7 @@ def open_run(
     if folder and is_update and not request.pipeline:
         _check_started_here(folder, out)
     request, document = document_of(request, folder, out)
-    missing = [] if document.at(SOURCE_KEY) else [IMAGES]
+    missing = [] if requests.names_source(document) else [IMAGES]
     example = f"for example: synth {command} photos --out {out or 'data'}"
     if missing and folder:
         why = "holds no synth run" if folder.record is None else "has no record of its source"

@@ -8,7 +8,6 @@ import asyncio
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
-from synthgen.ingest.sources import Listed, ObjectRef, list_objects, read_objects
-from synthgen.ingest.sources.location import local_uri, spell_out_path, split_folder
+from synthgen.ingest.sources import Listed, ObjectRef, is_inside_source, list_objects, read_objects
+from synthgen.ingest.sources.location import local_uri, page_uri, spell_out_path, split_folder
 from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
@@ -41,7 +40,7 @@ from synthgen.stages.score import PassContext, contexts_of
 from synthgen.stages.score.routing import Routes, decided_rows
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
-from synthgen.tables import GENERATE, image_id, score_name
+from synthgen.tables import GENERATE, archive_of, image_id, score_name
 from synthgen.taggers import Tagged, Taggers, check_source_tags, prepare_image, tag_images
 from synthgen.workers import leave_ray, run_in_actor
 
@@ -108,7 +107,7 @@ def _read_image(place: str, pipeline: Pipeline) -> tuple[bytes | Failure, str | 
 
 def _list_image(place: str, source: SourceConfig) -> Listed | None:
     """Return the object of exactly this name, as a listing of its source has it; None if there is none."""
-    protocol, path = split_folder(place)
+    protocol, path = split_folder(archive_of(place))
     if protocol == "file":
         with path_errors(place):
             path = spell_out_path(path, Path.cwd())
@@ -117,8 +116,17 @@ def _list_image(place: str, source: SourceConfig) -> Listed | None:
         uri = local_uri(path)
     else:
         uri = f"{protocol}://{path}"
-    alone = source.model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
-    return next((listed for listed in islice(list_objects(alone), 1) if listed.uri == uri and listed.row is None), None)
+    alone = _place_around(uri, source).model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
+    wanted = f"{uri}{place[len(archive_of(place)) :]}"  # of a PDF the first page, if the place names none
+    return next((listed for listed in list_objects(alone) if listed.uri in (wanted, page_uri(wanted, 1))), None)
+
+
+def _place_around(uri: str, source: SourceConfig) -> SourceConfig:
+    """Return the place of a source that lists the folder of a file; one with the default settings if none does."""
+    if not source.named:
+        return source
+    around = (place for place in source.places.values() if is_inside_source(posixpath.dirname(uri), place))
+    return next(around, SourceConfig())
 
 
 async def report(task: PreviewTask) -> list[str]:

@@ -52,7 +52,7 @@ from synthgen.tables import (
 )
 
 NOTHING = TablePart((), EMPTIED, replaces=True)
-FOUND_AGAIN = ("uri", "version", "row", "source_meta")  # of an object, in the row of its image in the plan
+FOUND_AGAIN = ("uri", "version", "row", "source_meta", "source")  # of an object, in the row of its image in the plan
 
 
 def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:

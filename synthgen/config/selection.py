@@ -10,6 +10,7 @@ from synthgen.config.deduplication import DecontaminateConfig, NearAnswersConfig
 from synthgen.config.fields import AnswerForm, Expressions, Uri
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import matches
+from synthgen.config.where import Where
 from synthgen.tables import ANSWER_FORMS
 
 Group = Literal["type", "form", "language"]
@@ -121,6 +122,7 @@ class SelectConfig(Section):
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    where: Where | None = None  # the licences and sources of images whose pairs are kept
     functions: Functions = ()  # module:function, of your own; each says what it drops
     near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
     # Of two questions on one image with the same short answer, the share of words that both have and that drops one.

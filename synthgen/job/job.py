@@ -19,6 +19,7 @@ from synthgen.config.library import Section
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_file import JudgePrompt
 from synthgen.config.prompt_pack import Prompts
+from synthgen.config.source import SourceConfig
 from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
@@ -36,6 +37,7 @@ from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
+NEWER = ("max_pages", "named", "use_reserved")  # settings of `source` that came later
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 
@@ -229,6 +231,12 @@ def _given(section: Section, *names: str, only: bool = False) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value or key not in names}
 
 
+def _listed(source: SourceConfig) -> dict[str, Any]:
+    """Return what shapes a listing; what older folders do not have is named where it is not the default."""
+    values, usual = source.model_dump(mode="json"), SourceConfig().model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in NEWER or value != usual[name]}
+
+
 def _texts_of(kind: InstructionType) -> list[Any]:
     traits = families.traits(kind)
     return [kind.about, kind.needs, kind.ask_as, list(kind.examples), *([traits] if traits else [])]
@@ -246,7 +254,7 @@ def _shape(
     types = definitions.prompts.types
     sampling = pipeline.generate.sampling
     return {
-        "listed": source.model_dump(mode="json"),
+        "listed": _listed(source),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no tagged image.
         "images": {
             "decoding": DECODING,
@@ -255,7 +263,7 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives", "where"),
             "mapping": list(definitions.rules.texts),
             "types": {path: _planned_type(kind, bool(pipeline.plan.negatives)) for path, kind in types.items()},
         },

@@ -59,6 +59,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *(_working_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, patterns),
         *selections.pattern_faults(document, patterns, tree),
+        *selections.source_faults(document),
         *(selections.balance_faults(document, prompts.types) if prompts else ()),
         *(_allow_faults(document, pipeline) if pipeline else ()),
         *(negatives.faults(document, pipeline, prompts) if pipeline and prompts else ()),

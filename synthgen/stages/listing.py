@@ -129,12 +129,12 @@ def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
 
 
 def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
-    """Return the rows of a bucket that are not committed; a source may name one object twice (overlapping globs).
+    """Return the rows of a bucket that are not committed; one object may be listed twice (overlapping globs, sources).
 
     Rows of one Parquet file stay together and in its order: to fetch one of them, its row group is read up to there.
     """
     fresh = seen.filter(pc.invert(pc.is_in(seen.column("object_id"), known.column("object_id").combine_chunks())))
-    order = [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")]
+    order = [(name, "ascending") for name in ("uri", "row", "object_id", "source", "source_meta")]
     fresh = fresh.take(pc.sort_indices(fresh, order))
     ids = fresh.column("object_id").to_pylist()
     first = [index for index, object_id in enumerate(ids) if index == 0 or ids[index - 1] != object_id]

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 BUCKET_DIGITS = 2  # of the hash of a uri, in hex
+ARCHIVES = (".tar", ".pdf")  # the suffixes of files whose parts are objects, known by a name after a #
 BUCKETS = 16**BUCKET_DIGITS  # that objects are sorted into by it
 
 
@@ -31,14 +32,21 @@ def bucket_of(uri: str) -> int:
 
 
 def archive_of(uri: str) -> str:
-    """Return the uri of the archive that an object is a member of (`shard.tar#7.jpg`); that of any other unchanged."""
+    """Return the uri of the file that an object is part of (`shard.tar#7.jpg`, `a.pdf#page=2`); any other as it is."""
     archive, mark, _ = uri.rpartition("#")
-    return archive if mark and archive.lower().endswith(".tar") else uri
+    return archive if mark and archive.lower().endswith(ARCHIVES) else uri
 
 
-def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:
+def object_row(
+    uri: str,
+    version: str,
+    row: int | None,
+    bytes: int | None,
+    source_meta: str | None,
+    source: str | None = None,
+) -> dict[str, Any]:
     """Return the OBJECTS row of an object as listed."""
-    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta}
+    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta, "source": source}
     return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
 
 

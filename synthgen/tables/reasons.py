@@ -5,6 +5,7 @@ QUARANTINE_REASONS = (
     "unreadable",  # the source could not give the bytes
     "part_unreadable",  # a Parquet file can be opened, and the part of it with this row cannot be read
     "no_bytes",  # the row of the Parquet file has no image in it
+    "reserved",  # its file, its metadata or its server says that no model may learn from it
     "url_refused",  # the user does not allow its host, or its address is not a public one
     "changed",  # the bytes are no longer the listed version
     "too_many_bytes",
@@ -36,6 +37,8 @@ PLAN_OUTCOMES = (
     "near_duplicate",
     "semantic_duplicate",
     "other_run",  # an earlier run has it; the reason is its name
+    "reserved",  # another object with these bytes is
+    "excluded",  # plan.where leaves out its licence or source
     "unserved",
     "over_quota",
     "changed",

@@ -56,6 +56,9 @@ class Example:
     tags: tuple[tuple[str, float | None], ...]
 
 
+PLACE = ("object_id", "uri", "version", "row", "source")  # columns of the plan
+
+
 @dataclass(frozen=True)
 class ImagePlace:
     """Where an image is read again."""
@@ -64,6 +67,7 @@ class ImagePlace:
     uri: str
     version: str
     row: int | None
+    source: str | None = None
 
 
 def load_examples(
@@ -96,7 +100,7 @@ def load_examples(
             example = _example((outcome, why), row, place, image, values)
             found[each.assignment_id] = replace(example, before=before.get(row["follows"] or ""))
             if image.get("uri"):
-                places[row["image_id"]] = ImagePlace(*(image[key] for key in ("object_id", "uri", "version", "row")))
+                places[row["image_id"]] = ImagePlace(*(image[key] for key in PLACE))
     return [found[each.assignment_id] for _, each in drawn if each.assignment_id in found], places
 
 
@@ -110,9 +114,7 @@ def _rows(folder: RunFolder, partition: str, assignments: list[str]) -> tuple[li
 
 
 def _images(folder: RunFolder, partition: str, image_ids: list[str]) -> dict[str, Row]:
-    rows = folder.table(
-        PLAN, partition, "images", ["image_id", "object_id", "uri", "version", "row", "outcome", "tags"]
-    )
+    rows = folder.table(PLAN, partition, "images", ["image_id", *PLACE, "outcome", "tags"])
     rows = rows.filter(pc.is_in(rows.column("image_id"), pa.array(image_ids, pa.string())))
     # Of several objects with one content the planned one is read, which stands for them.
     return {row["image_id"]: row for row in sorted(rows.to_pylist(), key=lambda row: row["outcome"] == "planned")}

@@ -15,7 +15,7 @@ from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.load import load_images
-from synthgen.ingest.sources import ObjectRef
+from synthgen.ingest.sources import ref_of
 from synthgen.store import RunFolder
 from synthgen.store.denylist import read_denylist
 
@@ -62,7 +62,7 @@ def load_pictures(
     """
     if not places:
         return {}
-    refs = [ObjectRef(place.object_id, place.uri, place.version, place.row) for place in places.values()]
+    refs = [ref_of(vars(place)) for place in places.values()]
     expected = {place.object_id: image for image, place in places.items()}
     small = limits.model_copy(update={"model_pixels": min(limits.model_pixels, 4 * size.side * size.side)})
     found: dict[str, Picture | str] = {}

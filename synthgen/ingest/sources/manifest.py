@@ -33,6 +33,7 @@ from synthgen.ingest.sources.location import (
 )
 from synthgen.ingest.sources.manifest_rows import Row, read_rows
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json, tell_unreadable, unreadable_meta
+from synthgen.ingest.sources.pages import with_pages
 from synthgen.store.patterns import expand_home
 from synthgen.store.records import is_text
 from synthgen.store.remote import display_uri, store_errors, with_retries
@@ -94,7 +95,10 @@ def list_manifest(source: SourceConfig) -> Iterator[Item]:
     if not uri or (protocol == "file" and not expand_home(path).is_file()):
         raise UserMistake(f"{source.uri}: no such file; write {SCHEME}:FILE, a CSV, TSV, JSON lines or Parquet file")
     place = spell_out_path(uri, Path.cwd())
-    return tell_unreadable(_listed(place, source))
+    root_protocol, root = split_folder(root_of_manifest(source))
+    fs = None if root_protocol == "file" else filesystem(root_protocol)
+    below = _Root(root_protocol, root or "/", fs, lru_cache(FOLDERS)(os.path.realpath))
+    return tell_unreadable(with_pages(_listed(place, below, source), fs, source))
 
 
 def root_of_manifest(source: SourceConfig) -> str:
@@ -103,10 +107,7 @@ def root_of_manifest(source: SourceConfig) -> str:
     return spell_out_path(source.root, Path.cwd()) if source.root else place.rpartition("/")[0] or "/"
 
 
-def _listed(uri: str, source: SourceConfig) -> Iterator[Item]:
-    protocol, path = split_folder(root_of_manifest(source))
-    fs = None if protocol == "file" else filesystem(protocol)
-    root = _Root(protocol, path or "/", fs, lru_cache(FOLDERS)(os.path.realpath))
+def _listed(uri: str, root: _Root, source: SourceConfig) -> Iterator[Item]:
     left_out, count = _LeftOut(), 0
     with store_errors(display_uri(uri), "listing"), ThreadPoolExecutor(AT_ONCE) as pool:
         wanted = tuple(filter(None, (source.path_column, *source.meta_columns)))

@@ -1,10 +1,10 @@
 """Images in the rows of Parquet files: a number for each, and later its bytes.
 
-An image column holds plain bytes, or the datasets library's struct of bytes and path, or lists of either. The number is
-that of the row; in a column of lists it counts the images, a row without any as one, because Parquet counts them so and
-a listing need not read them. A path in a cell is never followed: such a row has no bytes. Rows are read in small
-batches, so a row group of gigabytes takes the memory of a few of its pages (a page is the least that Parquet can read;
-pyarrow writes pages in steps of 1,024 rows).
+An image column holds plain bytes, also dictionary-encoded or as a view, or the datasets library's struct of bytes and
+path, or lists of either. The number is that of the row; in a column of lists it counts the images, a row without any as
+one, because Parquet counts them so and a listing need not read them. A path in a cell is never followed: such a row has
+no bytes. Rows are read in small batches, so a row group of gigabytes takes the memory of a few of its pages (a page is
+the least that Parquet can read; pyarrow writes pages in steps of 1,024 rows).
 """
 
 import itertools
@@ -31,7 +31,13 @@ BYTES = (
     pa.types.is_binary_view,
 )
 
-LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 
 Cell = bytes | None | Failure  # an image, no image there, or why it cannot be read
 

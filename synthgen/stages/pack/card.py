@@ -6,7 +6,7 @@ reference, and the front matter is written by a YAML library.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -33,7 +33,8 @@ COLUMNS = {
     "object_id": "the object of the source that the image was read from, as in the records of the run",
     "uris": "every place where the source had these bytes; of local files, the path below the source",
     "tags": "the tags of the image, with scores",
-    "license": "of the image, where the source states one",
+    "license, author, copyright, source_url": "of the image, where its source or its file states them",
+    "source": "the name of the place that the image is from, where the run had several",
     "source_meta": "metadata of the image in the source, as JSON",
     "model, model_revision": "the model that answered; it asked too, unless Asked by names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
@@ -61,6 +62,8 @@ class ShardContents:
         turns: "type", "form" or "language" → name → turns.
         decisions: Reason → pairs.
         unpacked: Reason → samples.
+        origins: "license" or "source" → name, or "" for none → images.
+        reserved: Objects that nobody may teach a model with, and that were left out.
     """
 
     files: Sequence[tuple[str, int]]
@@ -70,6 +73,8 @@ class ShardContents:
     turns: Mapping[str, Mapping[str, int]]
     decisions: Mapping[str, int]
     unpacked: Mapping[str, int]
+    origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    reserved: int = 0
 
 
 def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig, pack: PackConfig) -> str:
@@ -89,6 +94,7 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## Contents\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## Rights to the images\n" + _rights(contents),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         "## Columns\n"
         + _table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
@@ -170,6 +176,25 @@ def _decisions(contents: ShardContents) -> str:
             ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
         )
     return text
+
+
+def _rights(contents: ShardContents) -> str:
+    """Return the images by licence and by source, and how many were left out for what is said of them."""
+    parts = [_share_table("licence", contents.origins.get("license", {}), "none stated")]
+    if set(sources := contents.origins.get("source", {})) - {""}:
+        parts.append(_share_table("source", sources, "no name"))
+    if contents.reserved:
+        parts.append(
+            "Objects of the source that were left out, because their file, their metadata or their server says that no "
+            f"model may learn from them: {contents.reserved:,}."
+        )
+    return "\n\n".join(parts)
+
+
+def _share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
+    total = sum(counts.values())
+    rows = [(name or without, f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(counts)]
+    return _table((kind, "images", "share"), rows)
 
 
 def _count_table(kind: str, counts: Mapping[str, int]) -> str:

@@ -28,9 +28,10 @@ from synthgen.store import Folder
 from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
-FORMAT_VERSION = "3"  # part of the fingerprint; raise it when the columns or the order of turns change
+FORMAT_VERSION = "4"  # part of the fingerprint; raise it when the columns or the order of turns change
 
 TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
+ORIGINS = ("license", "source")  # of an image
 
 # Answer form, question, options, language and pair id → the text of the user's turn.
 TurnText = Callable[[str, str, Sequence[str], str, str], str]
@@ -43,7 +44,7 @@ class PackContext:
     Attributes:
         scores: The names of the scores that have columns, PASS.SCORE those of passes.
         wording: The fingerprint of `turn_text`.
-        root: The local folder of the source, which no sample shows.
+        root: The local folder of the source, or of each of several, which no sample shows.
         annotations: The fingerprint of tags and scores.
     """
 
@@ -54,7 +55,7 @@ class PackContext:
     scores: tuple[str, ...]
     turn_text: TurnText
     wording: str
-    root: str = ""
+    root: redact.Root = ""
     annotations: str = ""
 
     @property
@@ -160,6 +161,7 @@ class ShardSummary:
         bytes: Of its samples.
         turns: "type", "form" or "language" → name → turns.
         unpacked: Reason → samples.
+        origins: "license" or "source" → name, or "" for none → images.
     """
 
     images: int
@@ -167,14 +169,17 @@ class ShardSummary:
     bytes: int
     turns: Mapping[str, Counter[str]]
     unpacked: Counter[str]
+    origins: Mapping[str, Counter[str]]
 
 
 def summarize(index: pa.Table, unpacked: pa.Table) -> ShardSummary:
     """Return the summary of a shard from its tables."""
     turns = {kind: Counter(pc.list_flatten(index.column(f"{kind}s")).to_pylist()) for kind in TURN_KINDS}
-    images = len(index.column("image_id").unique())
+    images = index.group_by("image_id").aggregate([(origin, "min") for origin in ORIGINS])
+    origins = {origin: Counter(name or "" for name in images.column(f"{origin}_min").to_pylist()) for origin in ORIGINS}
     size = pc.sum(index.column("bytes"), min_count=0).as_py()
-    return ShardSummary(images, index.num_rows, size, turns, Counter(unpacked.column("reason").to_pylist()))
+    reasons = Counter(unpacked.column("reason").to_pylist())
+    return ShardSummary(images.num_rows, index.num_rows, size, turns, reasons, origins)
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:

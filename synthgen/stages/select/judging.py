@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.selection import SelectConfig, Threshold, fits
+from synthgen.config.where import Where
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
@@ -189,8 +190,18 @@ def _text_reasons(rows: pa.Table, selection: Selection, partition: str, matches:
         yield name, items >= 0
     for name, broken in rules(rows, selection.settings):
         yield f"rule:{name}", mask(broken)
+    if where := selection.settings.where:
+        yield "where", ~_fits(selection, partition, where, rows.column("image_id"))
     if languages := selection.settings.languages:
         yield "language", ~mask(pc.is_in(rows.column("language"), pa.array(languages)))
+
+
+def _fits(selection: Selection, partition: str, where: Where, image_ids: pa.ChunkedArray) -> Mask:
+    """Return which of some pairs are about images of the wanted licences and sources."""
+    images = selection.folder.table(PLAN, partition, "images", ["image_id", "outcome", "rights", "source"])
+    images = images.filter(pc.equal(images.column("outcome"), "planned"))  # not its copies
+    fitting = images.filter(pa.array(where.mask(images.column("rights"), images.column("source"))))
+    return mask(pc.is_in(image_ids, fitting.column("image_id").combine_chunks()))
 
 
 def _score_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:

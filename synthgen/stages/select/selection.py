@@ -82,14 +82,15 @@ def prepare(
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    tagged = list(generated.partitions) if settings.quotas.tags else replanned
-    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    looks_at_images = settings.quotas.tags or settings.where
+    read = list(generated.partitions) if looks_at_images else replanned
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, read)
     digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
     others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
-    read = [f"{key} {digests[key]}" for key in sorted(digests)]
-    fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
+    inputs = [f"{key} {digests[key]}" for key in sorted(digests)]
+    fingerprint = make_id("select", RULES_VERSION, given, *inputs, *others)
     epoch = _epoch(folder.log(SELECT), fingerprint)
     return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
 

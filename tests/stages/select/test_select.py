@@ -17,7 +17,7 @@ from synthgen.stages import select
 from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
-from synthgen.tables import GENERATE, SCORE, SELECT
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT
 from synthgen.workers import StopSignals
 from tests.fixtures.selecting import (
     Output,
@@ -315,3 +315,23 @@ def test_a_threshold_on_a_pass_that_never_ran_or_is_not_through_says_so(
     reasons = decide(out, keep)
     assert [reasons[row["pair_id"]] for row in pairs] == ["kept", "unscored:small.answer", "unscored:small.answer"]
     assert "select.keep.small.answer: 1 of 3 pairs are not scored yet, and count as unscored" in capsys.readouterr().err
+
+
+def test_pairs_about_images_of_other_licences_or_sources_are_dropped(out: Output) -> None:
+    rows = [pair(name, f"What colour is the bus of {name}?") for name in ("free", "paid", "web")]
+    generate(out, "e001-00000", rows)
+    places = [("free", "CC0-1.0", None), ("paid", "all rights", None), ("web", None, "web")]
+    images = [
+        {"object_id": name, "image_id": name, "outcome": "planned", "source": source, "rights": {"license": license}}
+        for name, license, source in places
+    ]
+    stage = StageFolder(out[0], PLAN)
+    for revision, outcome in enumerate(("planned", "unserved"), 1):
+        changed = [{**row, "outcome": outcome} for row in images]
+        file = stage.write("images", "e001-00000", revision, schemas.table(changed, schemas.PLANNED_IMAGES))
+        tables = {"images": TablePart((file,), "f", replaces=True)}
+        stage.commit(Receipt("e001-00000", revision, tables, {}, epoch=revision), out[1])
+        settings = SelectConfig.model_validate({"where": {"license": ["cc0*", None], "source": [None]}})
+        reasons = [decide(out, settings)[row["pair_id"]] for row in rows]
+        assert reasons == (["kept", "where", "where"] if outcome == "planned" else ["where"] * 3)
+    assert set(decide(out).values()) == {"kept"}
