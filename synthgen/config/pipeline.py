@@ -36,6 +36,7 @@ from synthgen.config.fields import (
     Variables,
 )
 from synthgen.config.library import Section
+from synthgen.config.rows import RowsConfig
 from synthgen.config.selection import (
     PLAIN_SELECTION,
     AnswerBalance,
@@ -69,6 +70,7 @@ class SourceConfig(Section):
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
+    rows: RowsConfig | None = None  # for instructions:SET: how its rows are read
 
 
 class ImagesConfig(Section):
@@ -278,7 +280,11 @@ class SelectConfig(Section):
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
     functions: Functions = ()  # module:function, of your own; each says what it drops
-    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    licenses: tuple[str, ...] = ()  # of the images of pairs that are kept, with wildcards; all where none is named
+    # Jaccard similarity of questions on one image that drops the second; 1: equal only; null: none is dropped.
+    near_questions: float | None = Field(default=0.8, ge=0, le=1)
+    # Most differing bits of the hashes of two images of which the same question and answer is kept once.
+    same_pair: int | None = Field(default=None, ge=0, le=16)
     # Of two questions on one image with the same short answer, the share of words that both have and that drops one.
     same_answer: float | None = Field(default=None, gt=0, le=1)
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set

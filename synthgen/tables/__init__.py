@@ -11,6 +11,7 @@ from synthgen.tables.counts import (
 )
 from synthgen.tables.ids import (
     BUCKETS,
+    GivenRow,
     archive_of,
     assignment_id,
     bucket_of,
@@ -122,6 +123,7 @@ __all__ = [
     "TAG_OUTCOMES",
     "UNPACKED",
     "UNSCORED",
+    "GivenRow",
     "StageSpec",
     "Table",
     "archive_of",

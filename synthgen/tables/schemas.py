@@ -18,6 +18,8 @@ OBJECTS = pa.schema(
         ("bytes", pa.int64()),  # null where the listing does not say
         ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
         ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
+        ("given", pa.string()),  # of a row of an instruction set: its conversation, JSON; null for an image alone
+        ("refused", pa.string()),  # why a row of an instruction set is not used, `reason: detail`; null for all others
     ]
 )
 IMAGES = pa.schema(
@@ -187,6 +189,7 @@ SHARD_INDEX = pa.schema(
         ("types", STRINGS),  # of the turns
         ("forms", STRINGS),
         ("languages", STRINGS),
+        ("license", pa.string()),  # of the image; null where none is stated, and in older folders
     ]
 )
 UNPACKED = pa.schema(

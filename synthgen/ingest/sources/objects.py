@@ -12,6 +12,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.console import pluralize
 from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError
+from synthgen.tables import GivenRow
 from synthgen.tables.reasons import QUARANTINE_REASONS
 
 MOST_KINDS = 12  # of what was left out, in a message
@@ -30,6 +31,7 @@ class Listed:
         row: Of a Parquet file, or of whatever has rows.
         bytes: None where the listing does not say.
         source_meta: JSON.
+        given: Of a row of an instruction set, what it brings beside its image.
     """
 
     uri: str
@@ -37,6 +39,7 @@ class Listed:
     row: int | None = None
     bytes: int | None = None
     source_meta: str | None = None
+    given: GivenRow | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ reference, and the front matter is written by a YAML library.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -41,9 +41,14 @@ COLUMNS = {
 }
 
 ENGINES = ("Engine", "Engine that asked")  # facts
+SET = "Set"  # the fact that names an instruction set whose pairs these are
 WRITTEN = (
     "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
     "They are synthetic: some will be wrong. Check them before you rely on them."
+)
+IMPORTED = (
+    "Questions and answers came with the instruction set that is named below; `synth` checked and selected them. Its "
+    "terms and those of its images hold for this data set too."
 )
 SCRIPTED = (
     "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
@@ -60,6 +65,7 @@ class ShardContents:
         turns: "type", "form" or "language" → name → turns.
         decisions: Reason → pairs.
         unpacked: Reason → samples.
+        licenses: Of the images → samples; "" is one that is not stated.
     """
 
     files: Sequence[tuple[str, int]]
@@ -69,6 +75,7 @@ class ShardContents:
     turns: Mapping[str, Mapping[str, int]]
     decisions: Mapping[str, int]
     unpacked: Mapping[str, int]
+    licenses: Mapping[str, int] = field(default_factory=dict)
 
 
 def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig, pack: PackConfig) -> str:
@@ -84,17 +91,34 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED,
+        _origin(facts),
         "## Where it comes from\n" + _table(("", ""), facts.items()),
         "## Contents\n"
         + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        *(["## Licences\n" + _licenses(contents)] if any(contents.licenses) else []),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         "## Columns\n"
         + _table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
         _LOAD,
     ]
-    front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(contents, pack, SET in facts), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _origin(facts: Mapping[str, str]) -> str:
+    """Return who wrote the pairs."""
+    if SET in facts:
+        return IMPORTED
+    return WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED
+
+
+def _licenses(contents: ShardContents) -> str:
+    """Return the licences of the images, each with its share of the samples."""
+    total = sum(contents.licenses.values())
+    rows = [
+        (name or "not stated", f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(contents.licenses)
+    ]
+    return _table(("licence of the image", "samples", "share"), rows)
 
 
 def _escape(text: object, length: int = 200) -> str:
@@ -104,16 +128,16 @@ def _escape(text: object, length: int = 200) -> str:
     return "".join(c if c.isalnum() or c in PLAIN else f"&#{ord(c)};" for c in line)
 
 
-def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
+def _front_matter(contents: ShardContents, pack: PackConfig, is_imported: bool) -> dict[str, Any]:
     configured = {"license": pack.license, "language": list(pack.languages)}
     size = sum(size for _, size in contents.files)
     split = {"name": "train", "num_bytes": size, "num_examples": contents.samples}
     files = [f"data/{name}" for name, _ in contents.files]
     return {
         **{key: value for key, value in configured.items() if value},
-        "pretty_name": "Synthetic visual instructions",
+        "pretty_name": "Visual instructions" if is_imported else "Synthetic visual instructions",
         "task_categories": ["visual-question-answering", "image-text-to-text"],
-        "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
+        "tags": [*([] if is_imported else ["synthetic"]), "vlm", "instruction-tuning", "synthgen"],
         "size_categories": [next((name for most, name in SIZES if contents.samples < most), "n>100M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}] if files else [],
         "dataset_info": {

@@ -57,11 +57,12 @@ def _contents(folder: RunFolder, context: PackContext, known: Mapping[str, Shard
     return ShardContents(
         files=[(file.name, file.bytes) for file in log.files("data")],
         features=card_features(sample_schema(context.scores)),
-        images=sum(shard.images for shard in shards),  # an image is in one shard
+        images=sum(shard.images for shard in shards),  # an image is in one shard; in imported sets rows count
         samples=sum(shard.samples for shard in shards),
         turns={kind: _total(shard.turns[kind] for shard in shards) for kind in TURN_KINDS},
         decisions=folder.log(SELECT).counts(),
         unpacked=_total(shard.unpacked for shard in shards),
+        licenses=_total(shard.licenses for shard in shards),
     )
 
 

@@ -22,7 +22,9 @@ from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig
 from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
+from synthgen.dedup.same_pairs import SamePairs
 from synthgen.dedup.text_set import TextSet, text_hashes
+from synthgen.tables import IMAGES
 
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint16]
@@ -37,11 +39,13 @@ REPEATS = (
     "duplicate:global_answer",
     "duplicate:common",
     "duplicate:opening",
+    "duplicate:same_pair",
 )
-KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING, SAME_PAIR = range(len(REPEATS))
 EARLIER_RUN = "duplicate:run:"  # with its name
 FEW_OPENINGS = 20  # questions of one opening that stay, however small the set is
 ID = np.dtype("S32")
+THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class PairComparison:
         self._settings, self._ids = settings, folder / "ids"
         self._ids.touch()
         self._by_image = QuestionsByImage(folder / "by-image", pairs)
+        bits = settings.same_pair
+        self._same = SamePairs(folder / "same", bits, THUMBNAIL_BYTES) if bits is not None else None
         wanted = (
             ("plain", GLOBAL_QUESTION, settings.global_questions),
             ("answer", GLOBAL_ANSWER, settings.global_answers),
@@ -126,7 +132,8 @@ class PairComparison:
 
         Args:
             rows: `pair_id`, `image_id`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said` and
-                `content`, which are null for a pair that is dropped already.
+                `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
+                `SamePairs` takes.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
         start, count = sum(map(len, self._run)), rows.num_rows
@@ -145,6 +152,8 @@ class PairComparison:
         for texts in self._sets:
             texts.add(rows)
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
+        if self._same:
+            self._same.add(rows)
         return slice(start, start + count)
 
     def verdicts(self, is_dropped: Mask) -> Verdicts:
@@ -162,8 +171,11 @@ class PairComparison:
             of_run = run[dropped.centres]
             codes[dropped.members] = np.where(of_run >= 0, len(REPEATS) + of_run, code)
 
-        near = self._settings.near_questions
-        drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), is_open), 1)
+        if self._same:
+            drop(SAME_PAIR, self._same.clusters(rank, len(earlier), is_open), 1)
+        if (near := self._settings.near_questions) is not None:
+            left = is_open & (codes == KEPT)
+            drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), left), 1)
         if share := self._settings.same_answer:
             left = is_open & (codes == KEPT)
             drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)

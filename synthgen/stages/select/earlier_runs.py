@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from synthgen.config.pipeline import SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.stages.select.duplicates import PairComparison
-from synthgen.stages.select.judging import with_texts
+from synthgen.stages.select.judging import with_images, with_texts
 from synthgen.stages.select.selection import Selection
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import GENERATE, SELECT
@@ -45,4 +45,7 @@ def kept_pairs(run: EarlierRun, settings: SelectConfig) -> Iterator[pa.Table]:
         judged = rows.select(["pair_id", "image_id"])
         for column in ("since", "score"):
             judged = judged.append_column(column, pa.array(np.zeros(rows.num_rows, np.float32)))
-        yield with_texts(judged, rows, settings, pa.array(np.ones(rows.num_rows, bool)))
+        is_compared = pa.array(np.ones(rows.num_rows, bool))
+        judged = with_texts(judged, rows, settings, is_compared)
+        has_images = settings.same_pair is not None
+        yield with_images(judged, rows, run.folder, name, is_compared) if has_images else judged

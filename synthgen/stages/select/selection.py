@@ -80,8 +80,11 @@ def prepare(
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    tagged = list(generated.partitions) if settings.quotas.tags else replanned
-    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    needs_images = bool(settings.quotas.tags or settings.licenses)
+    digests = generated.digests(GENERATE, generated.partitions)
+    digests |= planned.digests(PLAN, list(generated.partitions) if needs_images else replanned)
+    if settings.same_pair is not None:
+        digests |= folder.log(TAG).digests(TAG, generated.partitions)
     digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())

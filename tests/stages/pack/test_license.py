@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from synthgen.stages.pack.worker import _license
+from synthgen.stages.rights import license_of
 from tests.fixtures.mutations import JSON_VALUES
 
 
@@ -27,18 +27,18 @@ from tests.fixtures.mutations import JSON_VALUES
     ],
 )
 def test_a_licence_is_text_or_what_states_one_as_json(value: Any, text: str | None) -> None:
-    assert _license(json.dumps({"license": value})) == _license(json.dumps({"licence": value})) == text
+    assert license_of(json.dumps({"license": value})) == license_of(json.dumps({"licence": value})) == text
 
 
 def test_the_other_spelling_counts_where_the_first_states_nothing() -> None:
-    assert _license(json.dumps({"license": float("nan"), "licence": "CC0"})) == "CC0"
+    assert license_of(json.dumps({"license": float("nan"), "licence": "CC0"})) == "CC0"
 
 
 @settings(max_examples=80)
 @given(JSON_VALUES)
 def test_any_metadata_gives_text_that_can_be_stored_or_none(value: Any) -> None:
     for meta in (value, {"license": value}, {"licence": [value]}):
-        (_license(json.dumps(meta)) or "").encode()
+        (license_of(json.dumps(meta)) or "").encode()
 
 
 @pytest.mark.parametrize("meta", [None, "", "{", "[" * 100_000, "9" * 5_000, "null", "7"], ids=range(7))
