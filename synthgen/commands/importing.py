@@ -12,7 +12,7 @@ from synthgen.config.pipeline import SourceConfig
 from synthgen.config.rows import RowsConfig
 from synthgen.console import note
 from synthgen.errors import UserMistake
-from synthgen.ingest.instructions import SCHEME, recognise
+from synthgen.ingest.sources.instructions import SCHEME, recognise
 from synthgen.job.request import RunRequest
 from synthgen.stages.listing import REPEATED, not_listed
 from synthgen.store import RunFolder

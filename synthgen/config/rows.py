@@ -8,7 +8,7 @@ from synthgen.config.library import Section
 class RowsConfig(Section):
     """How the rows of `instructions:SET` are read."""
 
-    form: str | None = None  # the forms: ingest/instructions/forms.py; None: as the fields of the first row say
+    form: str | None = None  # the forms: ingest/sources/instructions/forms.py; None: as the fields of the first row say
     name: str | None = None  # of the set, kept with each row; by default that of its file or folder
     license: str | None = None  # of rows that state none; never guessed
     system: Literal["refuse", "drop"] = (

@@ -1,8 +1,8 @@
 """Pairs that are the same: question and answer in the same words, about images that show the same.
 
 Infinity-MM drops a record of which the perceptual hash and the conversation are those of another one. Here images also
-count whose hashes differ in few bits and whose thumbnails agree, as copies of another size or compression do. Thumbnails
-lie on local disk; memory holds some thirty bytes of each pair.
+count whose hashes differ in few bits and whose thumbnails agree, as copies of another size or compression do. The
+thumbnails lie on local disk; memory holds some thirty bytes of each pair.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,8 @@ def faults(document: Document, pipeline: Pipeline, prompts: Prompts) -> Iterator
             "scores: [], and name scores in a pass (section score)"
         )
     if pipeline.plan.negatives:
-        yield f"{document.where(('plan', 'negatives'))}: plan.negatives: nothing is planned for an imported set; write 0"
+        where = document.where(("plan", "negatives"))
+        yield f"{where}: plan.negatives: nothing is planned for an imported set; write 0"
     if TYPE not in prompts.types:
         where = document.where(("generate", "prompts"))
         yield f"{where}: generate.prompts: pack '{prompts.name}' lacks the type {TYPE}; add the family imported to it"

@@ -102,7 +102,7 @@ class Job:
 
     @property
     def engines(self) -> tuple[tuple[ModelName, EngineConfig], ...]:
-        """The models that generate, each with its engine, in the order in which they work; none where pairs are given."""
+        """The models that generate, each with its engine, in the order in which they work; none if pairs are given."""
         if self.has_pairs:
             return ()
         generate = self.pipeline.generate

@@ -9,8 +9,8 @@ import yaml
 from synthgen import __version__
 from synthgen.config.pipeline import Pipeline
 from synthgen.engines.kinds import kind_of
-from synthgen.ingest.instructions import name_of_set
 from synthgen.ingest.sources import kind_of_source
+from synthgen.ingest.sources.instructions import name_of_set
 from synthgen.job import run_record
 from synthgen.stages.pack import redact
 from synthgen.store import Record, RunFolder

@@ -12,9 +12,9 @@ from pathlib import Path
 from synthgen.config.entry_points import added, load, offered
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, guess
-from synthgen.ingest.instructions.listing import SCHEME as INSTRUCTIONS_SCHEME
-from synthgen.ingest.instructions.listing import list_instructions, place_of, place_of_images
 from synthgen.ingest.sources.files import is_inside_location, list_files
+from synthgen.ingest.sources.instructions.listing import SCHEME as INSTRUCTIONS_SCHEME
+from synthgen.ingest.sources.instructions.listing import list_instructions, place_of, place_of_images
 from synthgen.ingest.sources.location import (
     SAME,
     STORES,

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from synthgen.console import StageProgress
-from synthgen.ingest.instructions import Conversation
+from synthgen.ingest.sources.instructions import Conversation
 from synthgen.stages.contract import StageRun
 from synthgen.stages.given.labels import split_options
 from synthgen.store import Receipt, TablePart

@@ -17,7 +17,7 @@ from synthgen.config.families import InstructionType
 from synthgen.config.languages import LANGUAGES, SCRIPTS, words_of
 from synthgen.config.replies import LETTERS, letter_of
 from synthgen.config.turns import with_options
-from synthgen.ingest.instructions import Conversation, Turn
+from synthgen.ingest.sources.instructions import Conversation, Turn
 
 TYPE = "imported/turn"  # of what the set does not name
 SHORT, BRIEF = 5, 50  # words of an answer, at most

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.console import StageProgress
-from synthgen.ingest.instructions import Conversation
+from synthgen.ingest.sources.instructions import Conversation
 from synthgen.stages.contract import StageRun
 from synthgen.stages.given.labels import Label, labels_of
 from synthgen.store import Receipt, RunFolder, TablePart

@@ -21,7 +21,7 @@ from synthgen.config.prompt_file import AnswerPrompt
 from synthgen.config.turns import turn_text
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images import DECODING
-from synthgen.ingest.instructions import name_of_set
+from synthgen.ingest.sources.instructions import name_of_set
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.store import Folder

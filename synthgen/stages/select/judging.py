@@ -169,7 +169,8 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
         is_compared: The texts of other pairs are null.
     """
     answer = pc.utf8_trim_whitespace(pc.fill_null(rows.column("answer"), "")).cast(pa.large_string())
-    both = pc.binary_join_element_wise(_compared_text(rows).cast(pa.large_string()), answer, "\x1f")
+    between = pa.scalar("\x1f", pa.large_string())
+    both = pc.binary_join_element_wise(_compared_text(rows).cast(pa.large_string()), answer, between)
     judged = judged.append_column("both", pc.if_else(is_compared, both, pa.nulls(judged.num_rows, pa.large_string())))
     images = folder.table(TAG, partition, "images", ["object_id", "image_id", "phash", "thumbnail", "flat_share"])
     images = images.filter(pc.is_valid(images.column("phash"))).combine_chunks()

@@ -43,4 +43,4 @@ def test_any_metadata_gives_text_that_can_be_stored_or_none(value: Any) -> None:
 
 @pytest.mark.parametrize("meta", [None, "", "{", "[" * 100_000, "9" * 5_000, "null", "7"], ids=range(7))
 def test_metadata_that_is_no_json_states_no_licence(meta: str | None) -> None:
-    assert _license(meta) is None
+    assert license_of(meta) is None

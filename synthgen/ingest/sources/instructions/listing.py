@@ -13,8 +13,8 @@ from typing import Any
 from synthgen.config.pipeline import SourceConfig
 from synthgen.config.rows import RowsConfig
 from synthgen.errors import Failure, UserMistake, nearest
-from synthgen.ingest.instructions.conversation import read_conversation
-from synthgen.ingest.instructions.files import (
+from synthgen.ingest.sources.instructions.conversation import read_conversation
+from synthgen.ingest.sources.instructions.files import (
     KEPT,
     Entry,
     SetFile,
@@ -22,7 +22,7 @@ from synthgen.ingest.instructions.files import (
     image_column,
     read_entries,
 )
-from synthgen.ingest.instructions.forms import FORMS, JSON, PARQUET, TAR, SetForm, forms_of
+from synthgen.ingest.sources.instructions.forms import FORMS, JSON, PARQUET, TAR, SetForm, forms_of
 from synthgen.ingest.sources.location import filesystem, parse_location, spell_out_path
 from synthgen.ingest.sources.manifest import AT_ONCE, BATCH, MISSING, NO_FILE, NO_TEXT, Root, find_file, open_root
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json

@@ -5,9 +5,15 @@
 of the row alone with the reason why it cannot be used. So a bad row costs itself, and every row is accounted for.
 """
 
-from synthgen.ingest.instructions.conversation import Conversation, Turn
-from synthgen.ingest.instructions.forms import FORMS, SetForm
-from synthgen.ingest.instructions.listing import SCHEME, list_instructions, name_of_set, place_of_images, recognise
+from synthgen.ingest.sources.instructions.conversation import Conversation, Turn
+from synthgen.ingest.sources.instructions.forms import FORMS, SetForm
+from synthgen.ingest.sources.instructions.listing import (
+    SCHEME,
+    list_instructions,
+    name_of_set,
+    place_of_images,
+    recognise,
+)
 
 __all__ = [
     "FORMS",

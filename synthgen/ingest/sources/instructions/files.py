@@ -3,6 +3,7 @@
 import json
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from typing import Any, BinaryIO
@@ -12,10 +13,10 @@ import pyarrow.parquet as pq
 
 from synthgen.config.pipeline import SourceConfig
 from synthgen.errors import Failure, UserMistake
-from synthgen.ingest.instructions.conversation import OF_TURNS
-from synthgen.ingest.instructions.forms import SetForm
-from synthgen.ingest.instructions.json_list import read_list
 from synthgen.ingest.sources import parquet, tars
+from synthgen.ingest.sources.instructions.conversation import OF_TURNS
+from synthgen.ingest.sources.instructions.forms import SetForm
+from synthgen.ingest.sources.instructions.json_list import read_list
 from synthgen.ingest.sources.location import (
     Location,
     member_uri,
@@ -29,6 +30,8 @@ from synthgen.store.parquet import BATCH_BYTES
 from synthgen.store.remote import display_uri
 
 KEPT = ("id", "license", "licence", "source", "data_source", "dataset", "author", "tags")  # fields that come along
+PROMPT_FORM = ("prompt", "completion")  # the fields of a form with a row for each turn
+CONTINUED = LeftOut("row whose turns the next row has too")
 HEAD = 100  # rows that show which fields a file has
 LONG = "characters"  # ends what is wrong with a row that is too long
 BEFORE = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # bytes that may stand before the first sign of a text
@@ -78,13 +81,15 @@ def fields_of(file: SetFile, source: SourceConfig) -> frozenset[str]:
     if file.suffix == ".parquet":
         with open_versioned(file.uri, file.fs, BATCH_BYTES) as (raw, _):
             return frozenset(parquet.parse(raw).schema_arrow.names)
-    head: Iterable[Mapping[str, Any] | Failure]
-    if file.suffix == ".tar":
-        head = (entry.record for entry in islice(_members(file, source), HEAD) if isinstance(entry, Entry))
-    else:
-        head = (_record(row) for row in islice(_json(file), HEAD))
-    known = (record for record in head if not isinstance(record, Failure))
+    rows = _members(file, source) if file.suffix == ".tar" else _json(file)
+    with closing(rows):
+        records = (_record(row) if isinstance(row, Row) else row.record for row in _head(rows))
+        known = [record for record in records if not isinstance(record, Failure)]
     return frozenset(name for record in known for name, value in record.items() if value is not None)
+
+
+def _head(rows: Iterable[Row | Entry | LeftOut]) -> Iterator[Row | Entry]:
+    return islice((row for row in rows if not isinstance(row, LeftOut)), HEAD)
 
 
 def image_column(file: SetFile, form: SetForm) -> str | None:
@@ -97,15 +102,38 @@ def image_column(file: SetFile, form: SetForm) -> str | None:
 
 def read_entries(file: SetFile, form: SetForm, source: SourceConfig) -> Iterator[Entry | LeftOut]:
     """Yield the rows of a file, and what else is in it."""
-    if file.suffix == ".parquet":
-        yield from _parquet(file, form, source)
-    elif file.suffix == ".tar":
+    if file.suffix == ".tar":
         yield from _members(file, source)
-    else:
-        for row in _json(file):
-            record = _record(row)
-            image = record if isinstance(record, Failure) else _path(record.get(form.image))
-            yield Entry(row.number, record, image)
+        return
+    rows = _parquet(file, form, source) if file.suffix == ".parquet" else _json_entries(file, form)
+    yield from _whole_talks(rows) if form.turns == PROMPT_FORM else rows
+
+
+def _json_entries(file: SetFile, form: SetForm) -> Iterator[Entry]:
+    for row in _json(file):
+        record = _record(row)
+        image = record if isinstance(record, Failure) else _path(record.get(form.image))
+        yield Entry(row.number, record, image)
+
+
+def _whole_talks(entries: Iterable[Entry]) -> Iterator[Entry | LeftOut]:
+    """Yield rows of prompt and completion without those that the next row goes on from: it has their turns too."""
+    before: Entry | None = None
+    for entry in entries:
+        if before:
+            yield CONTINUED if _goes_on(before.record, entry.record) else before
+        before = entry
+    if before:
+        yield before
+
+
+def _goes_on(before: Mapping[str, Any] | Failure, after: Mapping[str, Any] | Failure) -> bool:
+    if isinstance(before, Failure) or isinstance(after, Failure):
+        return False
+    asked, said, prompt = before.get("prompt"), before.get("completion"), after.get("prompt")
+    if not (isinstance(asked, list) and isinstance(said, list) and isinstance(prompt, list)):
+        return False
+    return len(prompt) > len(asked) + len(said) and prompt[: len(asked) + len(said)] == [*asked, *said]
 
 
 def _record(row: Row) -> Mapping[str, Any] | Failure:
@@ -140,7 +168,8 @@ def _path(value: Any) -> str | Failure:
 def _json(file: SetFile) -> Iterator[Row]:
     with open_file(file.uri) as raw:
         if file.suffix == ".json" and not _is_lines(raw):
-            yield from read_list(text_of(raw), file.shown)
+            with text_of(raw) as text:
+                yield from read_list(text, file.shown)
         else:
             yield from json_rows(raw, file.uri, ())
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from synthgen.config.rows import RowsConfig
 from synthgen.errors import Failure, is_whole_text
-from synthgen.ingest.instructions.forms import SetForm
+from synthgen.ingest.sources.instructions.forms import SetForm
 
 MARK = "<image>"
 OTHER_MARKS = ("<video>", "<audio>")
