@@ -8,7 +8,7 @@ nor their order matter. Each comparison sees only what those before it left.
 Texts wait on local disk. Memory holds some fifty bytes for each pair, and what the comparison at work needs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -123,6 +123,7 @@ class PairComparison:
         ]
         self._run = list[npt.NDArray[np.int16]]()  # the earlier run of each pair, -1 for this one
         self._keys, self._scores = list[npt.NDArray[np.uint64]](), list[npt.NDArray[np.float32]]()
+        self._talks = list[npt.NDArray[np.uint64]]()  # the key of the pair that each goes on from, or its own
         self._since, self._has_text = list[npt.NDArray[np.int32]](), list[Mask]()
         limited = {"plain": settings.same_question, "opening": settings.openings}
         self._hashes = {name: list[npt.NDArray[np.uint64]]() for name, limit in limited.items() if limit}
@@ -131,8 +132,8 @@ class PairComparison:
         """Add the next pairs and return their numbers.
 
         Args:
-            rows: `pair_id`, `image_id`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said` and
-                `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
+            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said`
+                and `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
                 `SamePairs` takes.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
@@ -142,8 +143,14 @@ class PairComparison:
         with self._ids.open("ab") as file:
             file.write(np.array(ids, ID).tobytes())
         self._run.append(np.full(count, run, np.int16))
-        self._keys.append(np.array([int(key[:16], 16) for key in ids], np.uint64))
-        self._scores.append(rows.column("score").to_numpy().astype(np.float32))
+        keys, score = _keys(ids), rows.column("score").to_numpy().astype(np.float32)
+        # What goes on from a pair falls with it, so of two talks that are alike all pairs of one survive.
+        follows = rows.column("follows").to_pylist()
+        first = pc.index_in(rows.column("follows"), rows.column("pair_id").combine_chunks())
+        place = pc.fill_null(first, -1).to_numpy()
+        self._keys.append(keys)
+        self._talks.append(_keys([other or own for other, own in zip(follows, ids, strict=True)]))
+        self._scores.append(np.where(place >= 0, score[place], score).astype(np.float32))
         since = rows.column("since").to_numpy() if self._settings.earlier_first else np.zeros(count)
         self._since.append(np.full(count, -1, np.int32) if run >= 0 else since.astype(np.int32))
         self._has_text.append(rows.column("plain").is_valid().to_numpy())
@@ -188,7 +195,8 @@ class PairComparison:
     def _rank(self) -> Numbers:
         """Return the place of each pair among all: of two alike, the one with the lower place survives."""
         keys, scores = _joined(self._keys, np.uint64), _joined(self._scores, np.float32)
-        order = np.lexsort((keys, -scores, _joined(self._since, np.int32)))  # a score that is NaN comes last
+        talks = _joined(self._talks, np.uint64)
+        order = np.lexsort((keys, talks, -scores, _joined(self._since, np.int32)))  # a score that is NaN comes last
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         return rank
@@ -205,6 +213,11 @@ class PairComparison:
                 most = max(FEW_OPENINGS, int(openings.most * len(left)))
             places = places_in_groups(_joined(self._hashes[name], np.uint64)[left], rank[left])
             codes[left[places >= most]] = code
+
+
+def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Return the first 64 bits of ids."""
+    return np.array([int(key[:16], 16) for key in ids], np.uint64)
 
 
 def _joined(parts: list[npt.NDArray[Row]], dtype: type[Row]) -> npt.NDArray[Row]:

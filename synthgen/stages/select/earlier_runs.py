@@ -15,7 +15,7 @@ from synthgen.stages.select.selection import Selection
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import GENERATE, SELECT
 
-COLUMNS = ["pair_id", "image_id", "form", "language", "question", "options", "answer"]  # of PAIRS
+COLUMNS = ["pair_id", "image_id", "follows", "form", "language", "question", "options", "answer"]  # of PAIRS
 
 
 def start_comparison(selection: Selection, folder: Path) -> tuple[PairComparison, int]:
@@ -42,7 +42,7 @@ def kept_pairs(run: EarlierRun, settings: SelectConfig) -> Iterator[pa.Table]:
         rows = run.folder.table(GENERATE, name, "pairs", [*COLUMNS, "assignment_id"]).select(COLUMNS)
         rows = rows.filter(pc.is_in(rows.column("pair_id"), kept)).combine_chunks()
         rows = rows.append_column("plain", plain_texts(rows.column("question")))
-        judged = rows.select(["pair_id", "image_id"])
+        judged = rows.select(["pair_id", "image_id", "follows"])
         for column in ("since", "score"):
             judged = judged.append_column(column, pa.array(np.zeros(rows.num_rows, np.float32)))
         is_compared = pa.array(np.ones(rows.num_rows, bool))

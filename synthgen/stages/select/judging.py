@@ -26,7 +26,7 @@ Judged = tuple[pa.Table, pa.Table]
 Matches = Mapping[str, npt.NDArray[np.int64]]  # as of `Contamination.matches`
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
-RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
+RULE_COLUMNS = [*ID_COLUMNS, "object_id", "follows", "type", *COLUMNS]
 RAW = ("outcome", "reason", "detail", "raw_question", "raw_answer")  # what functions of the user do not see
 OLDEST = 0  # the epoch of decisions that an older synth made
 FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
@@ -229,11 +229,11 @@ def _text_reasons(rows: pa.Table, selection: Selection, partition: str, matches:
 
 def _without_license(rows: pa.Table, selection: Selection, partition: str) -> Mask:
     """Return the pairs whose image has another licence than those that are allowed, or states none."""
-    images = selection.folder.table(PLAN, partition, "images", ["object_id", "image_id", "source_meta"]).to_pylist()
+    images = selection.folder.table(PLAN, partition, "images", ["object_id", "source_meta"]).to_pylist()
     allowed = {
-        row["image_id"] for row in images if is_allowed(license_of(row["source_meta"]), selection.settings.licenses)
+        row["object_id"] for row in images if is_allowed(license_of(row["source_meta"]), selection.settings.licenses)
     }
-    return ~mask(pc.is_in(rows.column("image_id"), pa.array(sorted(allowed), pa.string())))
+    return ~mask(pc.is_in(rows.column("object_id"), pa.array(sorted(allowed), pa.string())))
 
 
 def _score_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:
