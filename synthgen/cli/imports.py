@@ -66,3 +66,22 @@ def import_(
         return
     show_text(importing.text(report))
     show_run(opened.folder, opened.job, which.last, done)
+
+
+@app.command()
+def mix(
+    mixture: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A mixture by name, as `synth list mixture` prints it, or a .yaml file."),
+    ],
+    out: OutOption = "",
+    is_dry: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be taken of each set, and why not the rest.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Mix runs and imported sets into one data set, by weights and quotas. Start it again to continue."""
+    from synthgen.commands import mix as mixing
+
+    mixed = mixing.mix(mixture, out, is_dry=is_dry)
+    show_text(json.dumps(mixing.as_json(mixed)) if as_json else mixing.text(mixed))

@@ -57,6 +57,8 @@ def open_run(
         UserMistake: Something is missing, wrong or cannot be found.
     """
     folder = open_run_folder(out) if out else None
+    if folder:
+        run_record.check_is_no_mixture(folder)
     if folder and is_update and request.pipeline:
         _accept_lost_record(folder)
     if folder and is_update and not request.pipeline:

@@ -20,6 +20,8 @@ from synthgen.store import Record, RunFolder
 from synthgen.store.run_folder import REPAIR_RECORD
 from synthgen.tables import score_name
 
+MIXTURE = "mixture"  # the key of the record of a folder that `synth mix` wrote, and no run
+
 
 def record_of(folder: RunFolder) -> Record:
     """Return the record of a folder that must have one.
@@ -28,6 +30,7 @@ def record_of(folder: RunFolder) -> Record:
         UserMistake: The folder holds no synth run, or only one that was killed before it stored a record.
     """
     check_is_run(folder)
+    check_is_no_mixture(folder)
     if not folder.record:
         raise UserMistake(
             f"{folder.out.url}: a run was killed here before it stored its settings; start `synth run` again"
@@ -44,6 +47,14 @@ def check_whole(folder: RunFolder) -> None:
     if record := folder.record:
         for key in ("pipeline", "shape", "started_in", "started_with"):
             _ = record[key]
+
+
+def check_is_no_mixture(folder: RunFolder) -> None:
+    """Raise UserMistake if `synth mix` wrote a folder, which has shards alone."""
+    if mixture := (folder.record or {}).get(MIXTURE):
+        raise UserMistake(
+            f"{folder.out.url}: holds the mixture '{mixture['name']}', which has shards alone; this command needs a run"
+        )
 
 
 def check_is_run(folder: RunFolder) -> None:

@@ -92,13 +92,12 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
         _origin(facts),
-        "## Where it comes from\n" + _table(("", ""), facts.items()),
-        "## Contents\n"
-        + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## Where it comes from\n" + table_of(("", ""), facts.items()),
+        "## Contents\n" + "\n\n".join(count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
         *(["## Licences\n" + _licenses(contents)] if any(contents.licenses) else []),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         "## Columns\n"
-        + _table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
+        + table_of(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
         _LOAD,
     ]
     front = yaml.safe_dump(_front_matter(contents, pack, SET in facts), sort_keys=False, allow_unicode=True)
@@ -118,7 +117,7 @@ def _licenses(contents: ShardContents) -> str:
     rows = [
         (name or "not stated", f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(contents.licenses)
     ]
-    return _table(("licence of the image", "samples", "share"), rows)
+    return table_of(("licence of the image", "samples", "share"), rows)
 
 
 def _escape(text: object, length: int = 200) -> str:
@@ -159,7 +158,7 @@ def _thresholds(select: SelectConfig) -> str:
         if rule.drop is not None:
             kept += f", but not the lowest {rule.drop:.3g} of {_groups(rule.within)}"
         rows.append((name, kept, ", ".join(rule.forms), ", ".join(rule.types)))
-    table = _table(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
+    table = table_of(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
     return "\n\n".join([table, *(f"- {_escape(rule)}" for rule in _whole_set(select))])
 
 
@@ -186,24 +185,26 @@ def _groups(within: Sequence[str]) -> str:
 def _decisions(contents: ShardContents) -> str:
     pairs = sum(contents.decisions.values())
     rows = [(reason, f"{count:,}", f"{count / pairs:.1%}") for reason, count in _by_count(contents.decisions)]
-    text = _table(("pairs", "how many", "share"), rows)
+    text = table_of(("pairs", "how many", "share"), rows)
     if contents.unpacked:
         text += "\n\nSamples that could not be packed, because their image could not be fetched again:\n\n"
-        text += _table(
+        text += table_of(
             ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
         )
     return text
 
 
-def _count_table(kind: str, counts: Mapping[str, int]) -> str:
-    return _table((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
+def count_table(kind: str, counts: Mapping[str, int]) -> str:
+    """Return the turns of each name of a kind as a table, the most frequent first."""
+    return table_of((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
+def table_of(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
+    """Return rows as a table of Markdown, whose cells show text unchanged; `is_escaped`: they are Markdown already."""
     cells = ([cell if is_escaped else _escape(cell) for cell in row] for row in rows)
     lines = [head, ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -2,10 +2,10 @@
 
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -165,7 +165,7 @@ def _path(value: Any) -> str | Failure:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def _json(file: SetFile) -> Iterator[Row]:
+def _json(file: SetFile) -> Generator[Row, None, None]:
     with open_file(file.uri) as raw:
         if file.suffix == ".json" and not _is_lines(raw):
             with text_of(raw) as text:
@@ -217,14 +217,15 @@ def _is_text(table: pq.ParquetFile, column: str) -> bool:
 # --- tars -------------------------------------------------------------------------------------------------------------
 
 
-def _members(file: SetFile, source: SourceConfig) -> Iterator[Entry | LeftOut]:
+def _members(file: SetFile, source: SourceConfig) -> Generator[Entry | LeftOut, None, None]:
     """Yield a row for each sample of a tar: its images, and the JSON beside them."""
     number = 0
-    for is_image, items in groupby(tars.list_members(file.uri, file.fs, source.suffixes), _sample_key):
-        yield from chain(*([items] if is_image is None else ()))  # type: ignore[misc] # only what is left out has no key
-        if is_image is not None:
+    for _, items in groupby(tars.list_members(file.uri, file.fs, source.suffixes), _sample_key):
+        together = list(items)
+        yield from (item for item in together if isinstance(item, LeftOut))
+        if members := [item for item in together if isinstance(item, tars.Member)]:
             number += 1
-            yield _sample(file, number, [item for item in items if isinstance(item, tars.Member)])
+            yield _sample(file, number, members)
 
 
 def _sample_key(item: tars.Member | LeftOut) -> tuple[str, str] | None:
