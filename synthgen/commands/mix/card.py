@@ -31,7 +31,7 @@ LOAD = """## How to load it
 from datasets import load_dataset
 
 data = load_dataset("parquet", data_files="data/*.parquet", split="train")
-first = load_dataset("parquet", data_files="data/stage-1-*.parquet", split="train")
+first = load_dataset("parquet", data_files="data/stage-STAGE-*.parquet", split="train")
 ```
 
 `synth train` takes the folder, or the files of a stage by such a pattern."""
@@ -60,7 +60,7 @@ def mixture_card(
         + table_of(
             ("column", "content"), ((f"`{name}`", text) for name, text in {**COLUMNS, **MORE}.items()), is_escaped=True
         ),
-        LOAD,
+        LOAD.replace("STAGE", str(min(stages))),
     ]
     front = yaml.safe_dump(_front(folder, mixture, context, samples), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"

@@ -109,7 +109,7 @@ def _open(mixture: MixtureFile, out: Folder | None) -> dict[int, tuple[Source, .
     for name, settings in mixture.sets.items():
 
         def opened(name: str = name, folder: str = settings.folder) -> RunFolder:
-            known = out or Folder(str(Path("\0")))
+            known = out or Folder("")  # of a dry run, which no folder is
             (run,) = open_earlier_runs(f"sets.{name}.folder", [folder], Path(), known, PACK)
             if MIXTURE in (run.folder.record or {}):
                 raise UserMistake(f"sets.{name}.folder: {folder}: is a mixture itself; name the folders that it is of")
@@ -198,7 +198,7 @@ def _tasks(
     """Yield the partitions of all stages, and add to the counts of their sets; one stage is in memory at a time."""
     for stage, sources in stages.items():
         with tempfile.TemporaryDirectory(prefix="synth-mix-") as disk:
-            survey = Survey(sources, mixture, Path(disk) / "texts")
+            survey = Survey(sources, mixture, Path(disk))
             choice = Choice(survey, sources, mixture)
             counts |= {(stage, s.name): own for s, own in zip(sources, choice.counts(), strict=True)}
             tasks = list(tasks_of(stage, sources, survey, choice, mixture.pack.shard_megabytes * MEGABYTE))

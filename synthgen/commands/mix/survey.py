@@ -115,7 +115,7 @@ class Survey:
         self.pairs = self._joined_pairs(pairs)
 
     def doubled(self, is_dropped: Mask) -> Mask:
-        """Return which pairs another one says about the same picture, and comes first; dropped ones are not compared."""
+        """Return which pairs are said about the same picture by one that comes first; dropped ones are not compared."""
         if self._comparison is None:
             return np.zeros(len(is_dropped), bool)
         return np.asarray(self._comparison.verdicts(is_dropped).codes != KEPT)

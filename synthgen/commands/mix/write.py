@@ -129,7 +129,8 @@ def _rows(context: MixContext, task: MixTask) -> Iterator[Row]:
                             place for place, pair in enumerate(row["pair_ids"]) if int(pair[:16], 16) in task.taken
                         ]
                         if turns:
-                            own = {**dict.fromkeys(columns), **_with_turns(row, turns)}
+                            unscored = dict.fromkeys(columns, [None] * len(turns))
+                            own = {**unscored, **_with_turns(row, turns)}
                             yield {**own, "mixed_from": task.source.name, "stage": task.stage}
 
 

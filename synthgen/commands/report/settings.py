@@ -29,7 +29,9 @@ def facts_of(folder: RunFolder, pipeline: Pipeline) -> list[tuple[str, str]]:
 def _facts(folder: RunFolder, record: Record, pipeline: Pipeline) -> Iterator[tuple[str, str]]:
     generate = pipeline.generate
     if kind_of_source(pipeline.source.uri).has_pairs:
+        rows = pipeline.source.rows
         yield "Set", name_of_set(pipeline.source)
+        yield "Form", (rows and rows.form) or ""
         yield from _made_with(folder, record, pipeline)
         return
     yield "Model", _model(generate.answerer.model, run_record.stored_model(record))

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from synthgen import load_samples
 from synthgen import tables as schemas
 from synthgen.commands.export import export
 from synthgen.commands.mix import Mixed, as_json, mix, text
@@ -99,7 +98,7 @@ def write_mixture(home: Path, sets: dict[str, Row], **more: Any) -> str:
     """Write a mixture and return its name."""
     folder = home / "pipelines" / "mixtures"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mine.yaml").write_text(yaml.safe_dump({"about": "A mixture.", "sets": sets, **more}))
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"about": "A mixture.", "sets": sets, **more}, sort_keys=False))
     return "mine"
 
 
@@ -136,8 +135,6 @@ def test_what_two_sets_say_of_one_picture_comes_once_and_every_pair_is_accounted
 
 def test_the_shards_are_those_of_a_run_for_whatever_reads_them(home: Path) -> None:
     mix(write_mixture(home, SETS), str(home / "whole"))
-    loaded = load_samples(home / "whole")
-    assert len(loaded) == 24 and loaded[0]["images"][0].size == (80, 60)
     record = export(RunFolder(open_folder(str(home / "whole"))), str(home / "exported"), "llava")
     assert record.counts["samples"] == 24 and not record.left_out
 
