@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.commands.open import open_run_folder
-from synthgen.config.pipeline import SourceConfig
 from synthgen.config.rows import RowsConfig
+from synthgen.config.source import SourceConfig
 from synthgen.console import note
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources.instructions import SCHEME, recognise

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthgen.config.mixture import MixedSet, MixtureFile
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.config.taxonomy import matches, with_ancestors
 from synthgen.dedup import plain_texts
 from synthgen.stages.rights import is_allowed

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import parquet, tars
 from synthgen.ingest.sources.instructions.conversation import OF_TURNS

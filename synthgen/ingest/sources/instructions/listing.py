@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
 from synthgen.config.rows import RowsConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest
 from synthgen.ingest.sources.instructions.conversation import read_conversation
 from synthgen.ingest.sources.instructions.files import (

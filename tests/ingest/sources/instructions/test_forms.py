@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import kind_of_source, read_objects
 from synthgen.ingest.sources.instructions import FORMS, recognise
