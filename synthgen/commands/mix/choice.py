@@ -20,13 +20,13 @@ OUTCOMES = {
     "not_packed": "its image could not be packed in its folder",
     "type": "its type is none of those that are taken",
     "license": "the licence of its image is not allowed",
-    "duplicate": "another pair of the stage says the same about the same picture",
-    "previous_dropped": "it goes on from a pair that is not taken",
     "most": "its set has enough samples",
     "weight": "its set has its share of the stage",
+    "duplicate": "another pair of the stage says the same about the same picture",
+    "previous_dropped": "it goes on from a pair that is not taken",
     "quota": "its type, form, language or tag has its share",
 }
-TAKEN, NOT_PACKED, TYPE, LICENSE, DUPLICATE, PREVIOUS, MOST, WEIGHT, QUOTA = range(len(OUTCOMES))
+TAKEN, NOT_PACKED, TYPE, LICENSE, MOST, WEIGHT, DUPLICATE, PREVIOUS, QUOTA = range(len(OUTCOMES))
 Codes = npt.NDArray[np.uint8]
 
 
@@ -57,9 +57,9 @@ class Choice:
         self._drop(pairs.samples < 0, NOT_PACKED)
         self._drop(~self._fits_types(), TYPE)
         self._drop(~survey.samples.is_allowed[pairs.samples] & (pairs.samples >= 0), LICENSE)
-        self._drop(survey.doubled(self.codes != TAKEN), DUPLICATE)
-        self._fall()
         self._thin()
+        self._drop(survey.doubled(self.codes != TAKEN), DUPLICATE)  # of pairs that are taken alone, so none is lost
+        self._fall()
         self._limit()
         self._fall()
 

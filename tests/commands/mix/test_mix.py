@@ -159,13 +159,13 @@ def test_weights_are_shares_of_their_stage_and_as_large_as_can_be(home: Path) ->
     }
     name = write_mixture(home, sets)
     mixed = mix(name, "", is_dry=True)
-    assert {key: own.samples for key, own in mixed.counts.items()} == {
-        (2, "first"): 3,
-        (2, "second"): 7,
-        (4, "made"): 2,
-        (4, "again"): 12,
+    drawn = {
+        name: own.pairs.total() - own.pairs["weight"] - own.pairs["most"] for (_, name), own in mixed.counts.items()
     }
-    assert outcomes(mixed)["first"]["weight"] == 2 * 9
+    assert (drawn["first"], drawn["second"]) == (2 * SHAREGPT // 2, 2 * SHAREGPT) and drawn["again"] == 2 * LLAVA
+    assert mixed.counts[4, "made"].samples == 2 and mixed.counts[2, "first"].samples == SHAREGPT // 2
+    doubled = sum(own.pairs["duplicate"] for own in mixed.counts.values())
+    assert doubled <= 3 and mixed.counts[4, "again"].samples >= LLAVA - 1
     mix(name, str(home / "staged"))
     files = sorted(file.name for file in (home / "staged" / "5-shards" / "data").glob("*.parquet"))
     assert [name.split("-")[:3] for name in files] == [
