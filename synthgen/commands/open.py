@@ -117,6 +117,7 @@ def document_of(
     """
     if folder is None:
         return request, pipelines.read(request.name, request.settings)
+    run_record.check_is_no_mixture(folder)
     record = folder.record or {}
     before = RunRequest.of(record)
     known = before.only(sections) if sections else before

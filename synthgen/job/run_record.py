@@ -18,10 +18,8 @@ from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Record, RunFolder
-from synthgen.store.run_folder import REPAIR_RECORD
+from synthgen.store.run_folder import MIXTURE, REPAIR_RECORD
 from synthgen.tables import score_name
-
-MIXTURE = "mixture"  # the key of the record of a folder that `synth mix` wrote, and no run
 
 
 def record_of(folder: RunFolder) -> Record:

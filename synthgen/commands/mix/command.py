@@ -19,12 +19,11 @@ from synthgen.config import mixture as mixtures
 from synthgen.config.mixture import MixtureFile
 from synthgen.console import StageProgress, pluralize
 from synthgen.errors import Mistakes, NothingUsable, UserMistake, attempt
-from synthgen.job.run_record import MIXTURE
 from synthgen.stages.memory import MEGABYTE
 from synthgen.store import Folder, Lease, RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.store.opening import open_folder
-from synthgen.store.run_folder import FORMAT
+from synthgen.store.run_folder import FORMAT, MIXTURE
 from synthgen.tables import GENERATE, PACK, PLAN, SELECT, TAG, make_id
 
 VERSION = "1"  # of what shapes the shards; part of the fingerprint
@@ -111,8 +110,6 @@ def _open(mixture: MixtureFile, out: Folder | None) -> dict[int, tuple[Source, .
         def opened(name: str = name, folder: str = settings.folder) -> RunFolder:
             known = out or Folder("")  # of a dry run, which no folder is
             (run,) = open_earlier_runs(f"sets.{name}.folder", [folder], Path(), known, PACK)
-            if MIXTURE in (run.folder.record or {}):
-                raise UserMistake(f"sets.{name}.folder: {folder}: is a mixture itself; name the folders that it is of")
             return run.folder
 
         if run := attempt(faults, opened):

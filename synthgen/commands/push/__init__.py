@@ -14,8 +14,8 @@ from synthgen.commands.export import shards_of
 from synthgen.commands.push.hub import CARD, MAIN, Hub, hub_errors
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
-from synthgen.job.run_record import MIXTURE
 from synthgen.store import DataFile, RunFolder
+from synthgen.store.run_folder import MIXTURE
 from synthgen.tables import PACK, SELECT
 
 __all__ = ["PushRequest", "Pushed", "push", "text"]

@@ -12,11 +12,15 @@ import yaml
 from PIL import Image
 
 from synthgen import tables as schemas
+from synthgen.commands import status
 from synthgen.commands.export import export
 from synthgen.commands.mix import Mixed, as_json, mix, text
+from synthgen.commands.open import open_run, pipeline_with_run
 from synthgen.config import mixture, pipeline
 from synthgen.errors import Mistakes, UserMistake
+from synthgen.ingest.benchmark_sets import open_benchmark_sets
 from synthgen.ingest.images import decode
+from synthgen.job.request import RunRequest
 from synthgen.store import Folder, RunFolder
 from synthgen.store.opening import open_folder
 from synthgen.tables import PACK, PLAN, TAG
@@ -230,7 +234,7 @@ def test_a_folder_that_holds_something_else_is_refused(home: Path) -> None:
     with pytest.raises(Mistakes) as raised:
         mix(name, str(home / "new"))
     assert [line.partition(": ")[0] for line in raised.value.lines] == [f"sets.{name}.folder" for name in "abc"]
-    assert "is a mixture itself" in raised.value.lines[0]
+    assert "is a mixture, which has shards alone; name the folders that it is of" in raised.value.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -253,3 +257,18 @@ def test_the_example_of_the_papers_four_stages_is_one(monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     example = mixture.load("infinity-mm")
     assert sorted({each.stage for each in example.sets.values()}) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda out: status.text(RunFolder(Folder(out))),
+        lambda out: open_run("run", RunRequest.typed(None, None, None, None), out, lists=False),
+        lambda out: open_benchmark_sets("s", [out], Path(), {}),
+        lambda out: pipeline_with_run(RunRequest.typed(None, None, None, None), out),
+    ],
+)
+def test_a_command_that_needs_a_run_says_what_a_mixture_is(command: Any, home: Path) -> None:
+    mix(write_mixture(home, SETS), str(home / "no-run"))
+    with pytest.raises(UserMistake, match=r"no-run: (holds the mixture 'mine', which has shards alone|is a mixture)"):
+        command(str(home / "no-run"))
