@@ -56,7 +56,8 @@ def _labels(conversation: Conversation, types: Mapping[str, InstructionType], la
         is_choice = form_of(turn) == "choice"
         known = form if is_known and (form == "choice") == is_choice and form else form_of(turn)
         own = kind if is_known and known in types[kind].forms else TYPE
-        labels.append(Label(own, known, named["languages"][place] if "languages" in named else language))
+        said = named["languages"][place] if "languages" in named else ""
+        labels.append(Label(own, known, said or language))
     return labels
 
 
