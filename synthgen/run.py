@@ -17,7 +17,7 @@ source that grew and a run with nothing to do are all this one loop.
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import cast
 
@@ -38,7 +38,7 @@ from synthgen.stages.select.contamination import open_sets
 from synthgen.stages.select.functions import load_functions
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
-from synthgen.tables import LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
+from synthgen.tables import GENERATE, LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
 from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import (
     CircuitBreaker,
@@ -50,6 +50,8 @@ from synthgen.workers import (
     run_in_actor,
 )
 
+# The modules that fill the tables of these stages where the source brings the pairs.
+GIVEN = {PLAN: "synthgen.stages.given.plan", GENERATE: "synthgen.stages.given.generate"}
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
 CHECKING = EngineConfig(kind=next(kind.name for kind in ENGINE_KINDS.values() if not (kind.is_model or kind.uses_gpu)))
 
@@ -167,7 +169,7 @@ def _run(
         _note_unfinished(stages, unfinished)
         retry = _start_retry(folder, stages)
         done = 0
-        for spec in (spec for spec in STAGES if stages.has(spec.typed)):
+        for spec in (_filled(spec, job) for spec in STAGES if stages.has(spec.typed)):
             change = cast(Change, unfinished.get(spec.typed, stages.change))
             listed = _first(objects, request.limit) if objects and spec is LIST else None
             done += run_stage(StageRun(spec, job, folder, lease, signals, change, retry, listed))
@@ -218,6 +220,11 @@ def run_stage(run: StageRun) -> int:
             if breaker:
                 breaker.see(receipt)
     return done
+
+
+def _filled(spec: StageSpec, job: Job) -> StageSpec:
+    """Return a stage with the module that fills its tables in this job: another one where the source has the pairs."""
+    return replace(spec, module=GIVEN[spec]) if job.has_pairs and spec in GIVEN else spec
 
 
 def _last_part(spec: StageSpec) -> StageSpec:

@@ -51,12 +51,10 @@ def run(
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import run as runner
-    from synthgen.commands import samples, status
     from synthgen.commands.open import open_run
     from synthgen.commands.repair import finish_repair
-    from synthgen.job import funnel
     from synthgen.job.request import RunRequest
-    from synthgen.tables import TAG, stage_names
+    from synthgen.tables import stage_names
 
     names = stage_names()
     which = runner.StageRange(
@@ -65,21 +63,9 @@ def run(
     request = replace(RunRequest.typed(pipeline, source, model, settings, view), limit=limit)
     is_update = which.change != "growth"
     opened = open_run("run", request, out, which.lists, needed=which.with_models, is_update=is_update)
-    folder, job = opened.folder, opened.job
-    finish_repair(folder)
-    done = runner.run(folder, job, opened.request, which, opened.objects)
-    if not done:
-        note("nothing to do: everything listed has been done")
-    show_text(status.text(folder, is_over=True))
-    message = funnel.nothing_kept(folder, which.last)
-    if done and not message and which.last == TAG.typed:
-        show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
-    elif done and not message:
-        show_text(samples.text(folder))
-    if which.last == names[-1]:
-        _show_report(folder, is_changed=bool(done))
-    if message:
-        raise NothingUsable(message)
+    finish_repair(opened.folder)
+    done = runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
+    show_run(opened.folder, opened.job, which.last, done)
 
 
 @app.command(cls=OnSource)
@@ -301,6 +287,30 @@ def gc(out: FolderArgument) -> None:
     with folder.lease() as lease:
         deleted = collect_garbage(folder, lease)
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
+
+
+def show_run(folder: Any, job: Any, last: str, done: int) -> None:
+    """Show what a run that is over has made, up to its last stage.
+
+    Raises:
+        NothingUsable: Nothing came out of it.
+    """
+    from synthgen.commands import samples, status
+    from synthgen.job import funnel
+    from synthgen.tables import PACK, TAG
+
+    if not done:
+        note("nothing to do: everything listed has been done")
+    show_text(status.text(folder, is_over=True))
+    message = funnel.nothing_kept(folder, last)
+    if done and not message and last == TAG.typed:
+        show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
+    elif done and not message:
+        show_text(samples.text(folder))
+    if last == PACK.typed:
+        _show_report(folder, is_changed=bool(done))
+    if message:
+        raise NothingUsable(message)
 
 
 def _show_report(folder: Any, *, is_changed: bool = True) -> None:

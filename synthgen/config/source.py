@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from synthgen.config.fields import ImageFormat, SourceName, Uri
 from synthgen.config.library import Section
+from synthgen.config.rows import RowsConfig
 
 
 class PlaceConfig(Section):
@@ -21,6 +22,7 @@ class PlaceConfig(Section):
     max_pages: int = Field(default=1000, gt=0)  # of a PDF; one with more is one object, which tagging quarantines
     use_reserved: bool = False  # also images that their file, metadata or server reserves from AI
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
+    rows: RowsConfig | None = None  # for instructions:SET: how its rows are read
 
 
 class SourceConfig(PlaceConfig):

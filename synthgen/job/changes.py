@@ -105,6 +105,11 @@ def _check_redraw(job: Job, changed: Sequence[Difference], change: str) -> None:
 
 
 def _check_column(folder: RunFolder, job: Job, changed: Sequence[Difference]) -> None:
+    reread = [each for each in changed if each.path[:2] == ("listed", "rows") and each.path[2:] != ("linked",)]
+    if reread and folder.log(LIST).partitions:
+        raise SettingsChanged(
+            f"{job.out.url}: {describe(reread)}: the rows already listed were read otherwise; use another --out"
+        )
     moved = [each for each in changed if each.group == "listed" and each.path[-1] == "image_column"]
     if moved and _has_parquet_rows(folder):
         raise SettingsChanged(

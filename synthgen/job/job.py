@@ -26,6 +26,7 @@ from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.engines.revision import local_path
 from synthgen.errors import Mistakes, ModelUnavailable, SettingsChanged, SynthError, UserMistake
 from synthgen.ingest.images import DECODING
+from synthgen.ingest.sources import kind_of_source
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.resolve import load_definitions
@@ -37,7 +38,8 @@ from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
-NEWER = ("max_pages", "named", "use_reserved")  # settings of `source` that came later
+NEWER = ("max_pages", "named", "rows", "use_reserved")  # settings of `source` that came later
+NO_MODEL = "none"  # that asked or answered: the source has the pairs
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 
@@ -71,7 +73,9 @@ def open_job(
     resolved = (_resolve_tagger(spec, record, home, faults) for spec in definitions.taggers)
     definitions = replace(definitions, taggers=tagging.in_order(list(resolved)))
     known = _Known(record, home, faults)
-    asking, model = _generating_models(known, pipeline.generate, GENERATE.typed in needed)
+    has_pairs = kind_of_source(pipeline.source.uri).has_pairs
+    generating = None if has_pairs else _generating_models(known, pipeline.generate, GENERATE.typed in needed)
+    asking, model = generating or (None, ModelName(NO_MODEL, ""))
     passes = tuple(_scoring_passes(known, pipeline, definitions, SCORE.typed in needed))
     _raise_all(faults)
     shape = _shape(pipeline, definitions, (asking, model), home)

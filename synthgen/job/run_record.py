@@ -18,7 +18,7 @@ from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Record, RunFolder
-from synthgen.store.run_folder import REPAIR_RECORD
+from synthgen.store.run_folder import MIXTURE, REPAIR_RECORD
 from synthgen.tables import score_name
 
 
@@ -29,6 +29,7 @@ def record_of(folder: RunFolder) -> Record:
         UserMistake: The folder holds no synth run, or only one that was killed before it stored a record.
     """
     check_is_run(folder)
+    check_is_no_mixture(folder)
     if not folder.record:
         raise UserMistake(
             f"{folder.out.url}: a run was killed here before it stored its settings; start `synth run` again"
@@ -45,6 +46,14 @@ def check_whole(folder: RunFolder) -> None:
     if record := folder.record:
         for key in ("pipeline", "shape", "started_in", "started_with"):
             _ = record[key]
+
+
+def check_is_no_mixture(folder: RunFolder) -> None:
+    """Raise UserMistake if `synth mix` wrote a folder, which has shards alone."""
+    if mixture := (folder.record or {}).get(MIXTURE):
+        raise UserMistake(
+            f"{folder.out.url}: holds the mixture '{mixture['name']}', which has shards alone; this command needs a run"
+        )
 
 
 def check_is_run(folder: RunFolder) -> None:

@@ -31,6 +31,7 @@ from synthgen.workers import Task
 
 IDS = columns_of(OBJECTS, "object_id", "bucket")
 NOT_LISTED = "not_listed.json"
+REPEATED = "row that stands there twice"
 SMALLEST_PARTITION = 32  # objects
 ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
 MOST_PARTITIONS = 8000  # partitions grow with the number of objects, so that there are never many more
@@ -54,13 +55,15 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
         not_listed = Counter[str]()
         for rows in _batches(_counted(run.objects, not_listed)):
             seen.add(rows)
-        _tell_not_listed(run, not_listed)
         for partition in log.partitions:
             for rows in run.folder.stage(LIST).read(log, partition, "objects", IDS.names):
                 known.add(rows)
         for bucket in range(BUCKETS):
-            new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
+            rows = seen.read(bucket, OBJECTS)
+            _count_repeated(rows, not_listed)
+            new = _unknown(rows, known.read(bucket, IDS))
             fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
+        _tell_not_listed(run, not_listed)
         epoch = log.next_epoch
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             yield NewPartition(partition_name(epoch, number), 1, epoch=epoch, objects=rows)
@@ -139,6 +142,13 @@ def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
     ids = fresh.column("object_id").to_pylist()
     first = [index for index, object_id in enumerate(ids) if index == 0 or ids[index - 1] != object_id]
     return fresh.take(first) if len(first) < len(ids) else fresh
+
+
+def _count_repeated(rows: pa.Table, counts: Counter[str]) -> None:
+    """Count the rows of an instruction set that are the same as another one: image, id and conversation."""
+    given = rows.filter(pc.is_valid(rows.column("given"))).column("object_id")
+    if repeated := len(given) - pc.count_distinct(given).as_py():
+        counts[REPEATED] += repeated
 
 
 def _cut(spill: Spill, size: int) -> Iterator[pa.Table]:

@@ -11,6 +11,7 @@ from synthgen.tables.counts import (
 )
 from synthgen.tables.ids import (
     BUCKETS,
+    GivenRow,
     archive_of,
     assignment_id,
     bucket_of,
@@ -123,6 +124,7 @@ __all__ = [
     "TAG_OUTCOMES",
     "UNPACKED",
     "UNSCORED",
+    "GivenRow",
     "StageSpec",
     "Table",
     "archive_of",

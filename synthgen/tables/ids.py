@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 BUCKET_DIGITS = 2  # of the hash of a uri, in hex
 ARCHIVES = (".tar", ".pdf")  # the suffixes of files whose parts are objects, known by a name after a #
@@ -37,6 +37,20 @@ def archive_of(uri: str) -> str:
     return archive if mark and archive.lower().endswith(ARCHIVES) else uri
 
 
+class GivenRow(NamedTuple):
+    """What a row of an instruction set brings beside its image.
+
+    Attributes:
+        key: By which it is known, whatever version its image has by now.
+        conversation: JSON; None if the row is refused.
+        refused: Why it is not used, `reason: detail`; None if it is.
+    """
+
+    key: str
+    conversation: str | None = None
+    refused: str | None = None
+
+
 def object_row(
     uri: str,
     version: str,
@@ -44,10 +58,13 @@ def object_row(
     bytes: int | None,
     source_meta: str | None,
     source: str | None = None,
+    given: GivenRow | None = None,
 ) -> dict[str, Any]:
-    """Return the OBJECTS row of an object as listed."""
+    """Return the OBJECTS row of an object as listed; `given` is of a row of an instruction set."""
     named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta, "source": source}
-    return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
+    known = make_id("given", uri, given.key) if given else object_id(uri, version, row)
+    brought = {"given": given.conversation, "refused": given.refused} if given else {}
+    return {**named, "object_id": known, "bucket": bucket_of(uri), **brought}
 
 
 def image_id(data: bytes) -> str:

@@ -20,6 +20,8 @@ OBJECTS = pa.schema(
         ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
         ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
         ("source", pa.string()),  # the name of its place among several; null for a source without names
+        ("given", pa.string()),  # of a row of an instruction set: its conversation, JSON; null for an image alone
+        ("refused", pa.string()),  # why a row of an instruction set is not used, `reason: detail`; null for all others
     ]
 )
 IMAGES = pa.schema(
@@ -192,7 +194,7 @@ SHARD_INDEX = pa.schema(
         ("types", STRINGS),  # of the turns
         ("forms", STRINGS),
         ("languages", STRINGS),
-        ("license", pa.string()),
+        ("license", pa.string()),  # of the image; null where none is stated, and in older folders
         ("source", pa.string()),
     ]
 )

@@ -21,6 +21,7 @@ from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
 from synthgen.job.context_room import image_notes
 from synthgen.job.funnel import near_duplicates_message
+from synthgen.job.given import check_is_asked
 from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
@@ -90,6 +91,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     Raises:
         UserMistake: No image is tagged, or the budget cannot be read or pays for nothing.
     """
+    check_is_asked(job.out.url, job.has_pairs, "plan")
     if request.budget is not None:
         pricing.parse_budget(request.budget, pricing.price_of(job.pipeline.generate))
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:

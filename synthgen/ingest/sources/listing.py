@@ -13,7 +13,7 @@ from pathlib import Path
 from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.ingest.sources.added import AddedObjects
-from synthgen.ingest.sources.kinds import FILES, MANIFEST, URLS, SourceKind, kind_of_source, suggestion
+from synthgen.ingest.sources.kinds import KINDS, SourceKind, kind_of_source, suggestion
 from synthgen.ingest.sources.location import scheme_of
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed
 from synthgen.store.remote import display_uri, error_text
@@ -87,7 +87,7 @@ def spell_out_uri(uri: str, home: Path) -> str:
 
 def _checked(kind: SourceKind, uri: str | None, items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items, objects as tables can hold them; one that no process could read again is a SynthError."""
-    added = None if kind in (FILES, URLS, MANIFEST) else AddedObjects()
+    added = None if kind in KINDS else AddedObjects()
     with _kind_errors(uri, "listing"):
         for item in items:
             if fault := _fault(kind, item):

@@ -12,6 +12,7 @@ from synthgen.config.source import SourceConfig
 from synthgen.console import pluralize
 from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError
+from synthgen.tables import GivenRow
 from synthgen.tables.reasons import QUARANTINE_REASONS
 
 MOST_KINDS = 12  # of what was left out, in a message
@@ -31,6 +32,7 @@ class Listed:
         bytes: None where the listing does not say.
         source_meta: JSON.
         source: The name of its place, where a source has several; no kind of source gives it.
+        given: Of a row of an instruction set, what it brings beside its image.
     """
 
     uri: str
@@ -39,6 +41,7 @@ class Listed:
     bytes: int | None = None
     source_meta: str | None = None
     source: str | None = None
+    given: GivenRow | None = None
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | 
             yield from ((row, None) for row in range(sum(_size(file, group, source.image_column) for group in groups)))
             return
         number = 0
-        rows = zip(_row_sizes(file, source.image_column), read_values(file, source.meta_columns), strict=False)
+        rows = zip(row_sizes(file, source.image_column), read_values(file, source.meta_columns), strict=False)
         for size, values in rows:
             meta = meta_json(values)
             for number in range(number, number + size):  # noqa: B020 - it goes on where the row before ended
@@ -104,7 +104,7 @@ def _leaves(about: Any, column: str) -> Iterator[Any]:
     return (part for part in parts if f"{part.path_in_schema}.".startswith(f"{column}."))
 
 
-def _row_sizes(file: pq.ParquetFile, column: str) -> Iterator[int]:
+def row_sizes(file: pq.ParquetFile, column: str) -> Iterator[int]:
     """Yield for each row how many images it has, at least 1."""
     if not _is_list(file.schema_arrow.field(column).type):
         yield from itertools.repeat(1, file.metadata.num_rows)

@@ -43,9 +43,14 @@ COLUMNS = {
 }
 
 ENGINES = ("Engine", "Engine that asked")  # facts
+SET = "Set"  # the fact that names an instruction set whose pairs these are
 WRITTEN = (
     "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
     "They are synthetic: some will be wrong. Check them before you rely on them."
+)
+IMPORTED = (
+    "Questions and answers came with the instruction set that is named below; `synth` checked and selected them. Its "
+    "terms and those of its images hold for this data set too."
 )
 SCRIPTED = (
     "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
@@ -90,18 +95,24 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED,
-        "## Where it comes from\n" + _table(("", ""), facts.items()),
-        "## Contents\n"
-        + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        _origin(facts),
+        "## Where it comes from\n" + table_of(("", ""), facts.items()),
+        "## Contents\n" + "\n\n".join(count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
         "## Rights to the images\n" + _rights(contents),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         "## Columns\n"
-        + _table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
+        + table_of(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
         _LOAD,
     ]
-    front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(contents, pack, SET in facts), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _origin(facts: Mapping[str, str]) -> str:
+    """Return who wrote the pairs."""
+    if SET in facts:
+        return IMPORTED
+    return WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED
 
 
 def _escape(text: object, length: int = 200) -> str:
@@ -111,16 +122,16 @@ def _escape(text: object, length: int = 200) -> str:
     return "".join(c if c.isalnum() or c in PLAIN else f"&#{ord(c)};" for c in line)
 
 
-def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
+def _front_matter(contents: ShardContents, pack: PackConfig, is_imported: bool) -> dict[str, Any]:
     configured = {"license": pack.license, "language": list(pack.languages)}
     size = sum(size for _, size in contents.files)
     split = {"name": "train", "num_bytes": size, "num_examples": contents.samples}
     files = [f"data/{name}" for name, _ in contents.files]
     return {
         **{key: value for key, value in configured.items() if value},
-        "pretty_name": "Synthetic visual instructions",
+        "pretty_name": "Visual instructions" if is_imported else "Synthetic visual instructions",
         "task_categories": ["visual-question-answering", "image-text-to-text"],
-        "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
+        "tags": [*([] if is_imported else ["synthetic"]), "vlm", "instruction-tuning", "synthgen"],
         "size_categories": [next((name for most, name in SIZES if contents.samples < most), "n>100M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}] if files else [],
         "dataset_info": {
@@ -142,7 +153,7 @@ def _thresholds(select: SelectConfig) -> str:
         if rule.drop is not None:
             kept += f", but not the lowest {rule.drop:.3g} of {_groups(rule.within)}"
         rows.append((name, kept, ", ".join(rule.forms), ", ".join(rule.types)))
-    table = _table(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
+    table = table_of(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
     return "\n\n".join([table, *(f"- {_escape(rule)}" for rule in _whole_set(select))])
 
 
@@ -169,10 +180,10 @@ def _groups(within: Sequence[str]) -> str:
 def _decisions(contents: ShardContents) -> str:
     pairs = sum(contents.decisions.values())
     rows = [(reason, f"{count:,}", f"{count / pairs:.1%}") for reason, count in _by_count(contents.decisions)]
-    text = _table(("pairs", "how many", "share"), rows)
+    text = table_of(("pairs", "how many", "share"), rows)
     if contents.unpacked:
         text += "\n\nSamples that could not be packed, because their image could not be fetched again:\n\n"
-        text += _table(
+        text += table_of(
             ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
         )
     return text
@@ -180,9 +191,9 @@ def _decisions(contents: ShardContents) -> str:
 
 def _rights(contents: ShardContents) -> str:
     """Return the images by licence and by source, and how many were left out for what is said of them."""
-    parts = [_share_table("licence", contents.origins.get("license", {}), "none stated")]
+    parts = [share_table("licence", contents.origins.get("license", {}), "none stated")]
     if set(sources := contents.origins.get("source", {})) - {""}:
-        parts.append(_share_table("source", sources, "no name"))
+        parts.append(share_table("source", sources, "no name"))
     if contents.reserved:
         parts.append(
             "Objects of the source that were left out, because their file, their metadata or their server says that no "
@@ -191,21 +202,24 @@ def _rights(contents: ShardContents) -> str:
     return "\n\n".join(parts)
 
 
-def _share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
+def share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
+    """Return the images of each name of a kind as a table with shares, the most frequent first."""
     total = sum(counts.values())
     rows = [(name or without, f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(counts)]
-    return _table((kind, "images", "share"), rows)
+    return table_of((kind, "images", "share"), rows)
 
 
-def _count_table(kind: str, counts: Mapping[str, int]) -> str:
-    return _table((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
+def count_table(kind: str, counts: Mapping[str, int]) -> str:
+    """Return the turns of each name of a kind as a table, the most frequent first."""
+    return table_of((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
+def table_of(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
+    """Return rows as a table of Markdown, whose cells show text unchanged; `is_escaped`: they are Markdown already."""
     cells = ([cell if is_escaped else _escape(cell) for cell in row] for row in rows)
     lines = [head, ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

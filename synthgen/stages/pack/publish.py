@@ -57,7 +57,7 @@ def _contents(folder: RunFolder, context: PackContext, known: Mapping[str, Shard
     return ShardContents(
         files=[(file.name, file.bytes) for file in log.files("data")],
         features=card_features(sample_schema(context.scores)),
-        images=sum(shard.images for shard in shards),  # an image is in one shard
+        images=sum(shard.images for shard in shards),  # an image is in one shard; in imported sets rows count
         samples=sum(shard.samples for shard in shards),
         turns={kind: _total(shard.turns[kind] for shard in shards) for kind in TURN_KINDS},
         decisions=folder.log(SELECT).counts(),

@@ -22,6 +22,7 @@ from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.config.turns import turn_text
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images import DECODING
+from synthgen.ingest.sources.instructions import name_of_set
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.store import Folder
@@ -97,17 +98,26 @@ def _turn_settings(answer: AnswerPrompt) -> object:
 def origin_of(job: Job) -> dict[str, str]:
     """Return the origin of the data for the dataset card, without secrets and folders of this machine."""
     pipeline = job.pipeline
-    return {
-        **_models_of(job),
-        **_judges_of(job),
+    asked = {
         "Prompts": redact.shelf_name(pipeline.generate.prompts),
         "Mapping": redact.shelf_name(pipeline.plan.mapping),
+    }
+    return {
+        **(_set_of(job) if job.has_pairs else _models_of(job)),
+        **_judges_of(job),
+        **({} if job.has_pairs else asked),
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
         **({"View": pipeline.view} if pipeline.view else {}),
         "Made by": f"synthgen {__version__}",
         **_engines_of(job),
     }
+
+
+def _set_of(job: Job) -> dict[str, str]:
+    """Return the instruction set that the pairs came with."""
+    rows = job.pipeline.source.rows
+    return {"Set": name_of_set(job.pipeline.source), **({"Form": rows.form} if rows and rows.form else {})}
 
 
 def _models_of(job: Job) -> dict[str, str]:
@@ -129,7 +139,7 @@ def _judges_of(job: Job) -> dict[str, str]:
 
 def _engines_of(job: Job) -> dict[str, str]:
     names = [kind_of(engine).name for _, engine in job.engines]
-    return {"Engine": names[-1], **({"Engine that asked": names[0]} if job.asking else {})}
+    return {} if not names else {"Engine": names[-1], **({"Engine that asked": names[0]} if job.asking else {})}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ from synthgen.tables import (
 from synthgen.workers import SerialWorker
 
 Row = dict[str, Any]
-INDEXED = ("types", "forms", "languages", "license", "source")  # columns of a sample
+INDEXED = ("types", "forms", "languages", "license", "source")  # columns of a sample that the index has too
 PAIR_COLUMNS = pa.schema([field for field in PAIRS if field.name not in ("raw_question", "raw_answer")])
 
 
@@ -133,7 +133,9 @@ def _fill(
         own = [pairs[pair] for pair in turns]
         scored = {name: [values.get(pair) for pair in turns] for name, values in scores.items()}
         # After the image was asked about, its place can have got another one; then a copy of its bytes is planned.
-        yield Sample(image, sample, own, scored, by_image.get(image) or by_object[own[0]["object_id"]])
+        asked = by_object[own[0]["object_id"]]
+        is_planned = asked["outcome"] == "planned" and asked["image_id"] == image
+        yield Sample(image, sample, own, scored, asked if is_planned else by_image.get(image, asked))
 
 
 # --- a row ------------------------------------------------------------------------------------------------------------

@@ -85,6 +85,8 @@ def prepare(
     looks_at_images = settings.quotas.tags or settings.where
     read = list(generated.partitions) if looks_at_images else replanned
     digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, read)
+    if settings.same_pair is not None:
+        digests |= folder.log(TAG).digests(TAG, generated.partitions)
     digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())

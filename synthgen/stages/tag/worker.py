@@ -96,7 +96,11 @@ class TagWorker:
         listed = {row["object_id"]: row for row in objects}
         for object_id in metas.keys() & self._denied.object_ids:
             _quarantine(rows[object_id], "purged", "it was purged")
-        refs = [ref_of(row) for row in objects if row["object_id"] not in self._denied.object_ids]
+        for row in objects:
+            if row["refused"]:
+                _quarantine(rows[row["object_id"]], *row["refused"].split(": ", 1))
+        wanted = (row for row in objects if not row["refused"] and row["object_id"] not in self._denied.object_ids)
+        refs = [ref_of(row) for row in wanted]
         for loaded in load_images(refs, self._context.source, self._decoder, denied_ids=self._denied.image_ids):
             row, image = rows[loaded.object_id], loaded.image
             row["image_id"] = loaded.image_id
