@@ -44,16 +44,14 @@ endif
 
 demo: install  ## Images to instruction data to a tuned model, on the bundled images and nano models, no GPU (minutes)
 	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a model)."
-	@$(BIN)/synth doctor
+	@$(BIN)/synth doctor > .venv/doctor.txt || { cat .venv/doctor.txt; exit 1; }
 	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
 	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
 	@$(BIN)/python -m demo.truth runs/demo
 	@echo
-	@echo "The counts:       $(BIN)/synth status runs/demo, and the shards in runs/demo/5-shards/data"
-	@echo "What was dropped: $(BIN)/synth status runs/demo --reason failed.declined"
+	@echo "Look at it:       open runs/demo/5-shards/report.html in a browser; runs/demo/5-shards/README.md is the card of the data"
 	@echo "One picture:      $(BIN)/synth preview demo/images/0005.png --pipeline demo"
 	@echo "Your own images:  README.md, 'Your own images'; docs/tagging.md if they have tags already"
-	@echo "Look at it:       open runs/demo/5-shards/report.html in a browser"
 
 check: install  ## Lint, format and types: what a change must pass before the tests
 	$(BIN)/ruff check .

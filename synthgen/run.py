@@ -15,18 +15,21 @@ source that grew and a run with nothing to do are all this one loop.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import cast
+from typing import Literal, cast
 
+from synthgen import __version__
 from synthgen.config.engine import EngineConfig
 from synthgen.config.source import SourceConfig
-from synthgen.console import note
+from synthgen.console import note, tell
+from synthgen.console.events import Committed, RunEnded, RunStarted, StageEnded, StageStarted
 from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import ENGINE_KINDS, kind_of
-from synthgen.errors import UserMistake, nearest
+from synthgen.errors import Stopped, SynthError, UserMistake, describe_error, nearest
 from synthgen.ingest.sources import Item, Listed, display_uri, is_inside_source, open_listing
 from synthgen.job import run_record
 from synthgen.job.changes import check_folder, write_settings
@@ -38,7 +41,19 @@ from synthgen.stages.select.contamination import open_sets
 from synthgen.stages.select.functions import load_functions
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
-from synthgen.tables import GENERATE, LIST, PLAN, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
+from synthgen.tables import (
+    ASK,
+    GENERATE,
+    LIST,
+    PLAN,
+    SCORE,
+    SELECT,
+    STAGES,
+    TAG,
+    StageSpec,
+    stage_names,
+    stages_between,
+)
 from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import (
     CircuitBreaker,
@@ -47,6 +62,7 @@ from synthgen.workers import (
     check_room,
     leave_ray,
     listening,
+    recording,
     run_in_actor,
 )
 
@@ -125,11 +141,32 @@ def run(
     Returns:
         The number of partitions done.
     """
-    with listening() as signals:
+    with listening() as signals, recording():
         try:
             return _run(folder, job, request, stages, signals, objects)
         finally:
             leave_ray()
+
+
+@contextmanager
+def _telling(job: Job, stages: StageRange) -> Iterator[None]:
+    """Tell that the stages of a run begin, and how they end."""
+    began = time.monotonic()
+    names = tuple(spec.name for spec in STAGES if stages.has(spec.typed) and _is_wanted(spec, job))
+    tell(RunStarted(display_uri(job.out.url), names, __version__))
+    try:
+        yield
+    except BaseException as error:
+        outcome: Literal["failed", "stopped"] = "stopped" if isinstance(error, Stopped) else "failed"
+        why = str(error) if isinstance(error, SynthError) else describe_error(error)
+        tell(RunEnded(outcome, time.monotonic() - began, why))
+        raise
+    tell(RunEnded("done", time.monotonic() - began))
+
+
+def _is_wanted(spec: StageSpec, job: Job) -> bool:
+    """Return whether a job has anything for a stage to do."""
+    return (spec is not ASK or job.asking is not None) and (spec is not SCORE or bool(job.passes))
 
 
 def _run(
@@ -169,13 +206,14 @@ def _run(
         _note_unfinished(stages, unfinished)
         retry = _start_retry(folder, stages)
         done = 0
-        for spec in (_filled(spec, job) for spec in STAGES if stages.has(spec.typed)):
-            change = cast(Change, unfinished.get(spec.typed, stages.change))
-            listed = _first(objects, request.limit) if objects and spec is LIST else None
-            done += run_stage(StageRun(spec, job, folder, lease, signals, change, retry, listed))
-            if spec.typed in unfinished and spec is _last_part(spec):
-                lease.check()  # a driver that was replaced knows nothing of an update by its successor
-                run_record.finish_change(folder, spec.typed)
+        with _telling(job, stages):
+            for spec in (_filled(spec, job) for spec in STAGES if stages.has(spec.typed)):
+                change = cast(Change, unfinished.get(spec.typed, stages.change))
+                listed = _first(objects, request.limit) if objects and spec is LIST else None
+                done += run_stage(StageRun(spec, job, folder, lease, signals, change, retry, listed))
+                if spec.typed in unfinished and spec is _last_part(spec):
+                    lease.check()  # a driver that was replaced knows nothing of an update by its successor
+                    run_record.finish_change(folder, spec.typed)
         if retry and stages.is_whole:
             lease.check()
             run_record.finish_change(folder, "retry")
@@ -211,14 +249,18 @@ def run_stage(run: StageRun) -> int:
     """Do what is pending in a stage, commit each result as it comes, and return their number."""
     module = cast(StageModule, import_module(run.spec.module))
     breaker = CircuitBreaker(run.folder.stage(run.spec), run.spec.watched) if run.spec.watched else None
-    done = 0
+    began, done = time.monotonic(), 0
+    tell(StageStarted(run.spec.name))
     receipts = module.results(run, module.pending(run))
     with closing(receipts):
         for receipt in receipts:
             run.folder.commit(run.spec, receipt, run.lease)
+            tell(Committed(run.spec.name, receipt.partition, receipt.revision, receipt.counts))
             done += 1
             if breaker:
                 breaker.see(receipt)
+    passed = run.folder.log(run.spec).counts().get(run.spec.passes) if run.spec.passes else None
+    tell(StageEnded(run.spec.name, time.monotonic() - began, done, passed, run.spec.passes))
     return done
 
 

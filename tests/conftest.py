@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from synthgen import console
-from synthgen.console import print_notes
+from synthgen.console import print_notes, progress
 from tests.fixtures.workspace import write_definition_files
 
 pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages", "tests.fixtures.browser"]
@@ -27,7 +26,7 @@ os.environ.setdefault(
 )  # workers at the start that no command of the tests would use
 
 # How long a command waits depends on the machine, and so would what it says of it.
-console.PATIENCE_SECONDS = math.inf
+progress.PATIENCE_SECONDS = math.inf
 
 # What a command notes is on stderr here too, also where a test calls its function and not the command line.
 print_notes()

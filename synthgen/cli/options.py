@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -39,9 +39,22 @@ ViewOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no progress and no notes: only the result, and what goes wrong.")
+]
+EventsOption = Annotated[
+    bool, typer.Option("--json", help="Print what happens as JSON, one event a line, and the result as the last one.")
+]
 
 
 KINDS = ("pipeline", "mapping", "mixture", "tagger", "taxonomy", "prompts", "family")
+
+
+def look_of(quiet: bool, as_json: bool) -> Literal["terminal", "quiet", "json"]:
+    """Return how a command shows what happens. Raises UserMistake for two ways at once."""
+    if quiet and as_json:
+        raise UserMistake("--quiet and --json: choose one; events are for a program, which can leave out what it likes")
+    return "quiet" if quiet else "json" if as_json else "terminal"
 
 
 class OnSource(TyperCommand):

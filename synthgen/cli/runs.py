@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from synthgen.cli.options import (
+    EventsOption,
     FolderArgument,
     JsonOption,
     ModelOption,
@@ -17,10 +19,13 @@ from synthgen.cli.options import (
     OnSource,
     OutOption,
     OwnPipelineOption,
+    QuietOption,
     SetOption,
     ViewOption,
+    look_of,
 )
-from synthgen.console import note, show_text
+from synthgen.console import looking, note, seen_by, show_text, tell
+from synthgen.console.events import Result
 from synthgen.errors import NothingUsable, UserMistake
 
 app = typer.Typer()
@@ -48,11 +53,11 @@ def run(
     limit: Annotated[int | None, typer.Option(metavar="N", help="List at most this many objects.", min=1)] = None,
     update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     replan: Annotated[bool, typer.Option("--replan", help="Like --update, and draw the whole plan again.")] = False,
+    quiet: QuietOption = False,
+    as_json: EventsOption = False,
 ) -> None:
     """Run the pipeline, from images to shards. Start it again to continue or to add what is new."""
     from synthgen import run as runner
-    from synthgen.commands.open import open_run
-    from synthgen.commands.repair import finish_repair
     from synthgen.job.request import RunRequest
     from synthgen.tables import stage_names
 
@@ -61,11 +66,23 @@ def run(
         first or names[0], last or names[-1], "redraw" if replan else "edit" if update else "growth"
     )
     request = replace(RunRequest.typed(pipeline, source, model, settings, view), limit=limit)
+    with looking(look_of(quiet, as_json)):
+        _run(request, out, which, as_json)
+
+
+def _run(request: Any, out: str, which: Any, as_json: bool) -> None:
+    """Run the stages of a range, and show what came of it."""
+    from synthgen import run as runner
+    from synthgen.commands.open import open_run
+    from synthgen.commands.plan import PlanPrice
+    from synthgen.commands.repair import finish_repair
+
     is_update = which.change != "growth"
     opened = open_run("run", request, out, which.lists, needed=which.with_models, is_update=is_update)
     finish_repair(opened.folder)
-    done = runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
-    show_run(opened.folder, opened.job, which.last, done)
+    with seen_by(PlanPrice(opened.folder, opened.job)):
+        done = runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
+    show_run(opened.folder, opened.job, which.last, done, as_json)
 
 
 @app.command(cls=OnSource)
@@ -172,21 +189,23 @@ def reask(
         typer.Option("--set", help="A setting of the section reask, such as reask.samples=5."),
     ] = None,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="Say which pairs and what it takes; ask nothing.")] = False,
+    quiet: QuietOption = False,
+    as_json: EventsOption = False,
 ) -> None:
     """Ask dropped pairs again along the stronger path of the section reask, then score, select and pack."""
     from synthgen.commands import reask as asking_again
-    from synthgen.commands import status
     from synthgen.commands.open import open_run_folder
     from synthgen.job.job import reopen
 
+    look = look_of(quiet, as_json)
     folder = open_run_folder(out)
     job = asking_again.with_settings(asking_again.with_own_section(reopen(folder), folder), settings or ())
     if is_dry:
         print("\n".join(asking_again.forecast(folder, job)))
         return
-    asking_again.reask(folder, job)
-    print(status.text(folder, is_over=True))
-    _show_report(folder)
+    with looking(look):
+        asking_again.reask(folder, job)
+        _show_result(folder, "", as_json)
 
 
 @app.command(cls=OnFolder)
@@ -203,10 +222,17 @@ def retry(
         list[str] | None,
         typer.Option("--partition", help="Redo all rows of this partition, for example 3-generated/e001-00002."),
     ] = None,
+    quiet: QuietOption = False,
+    as_json: EventsOption = False,
 ) -> None:
     """Do failed rows or damaged partitions again, with the settings of the folder; then everything that follows."""
+    with looking(look_of(quiet, as_json)):
+        _retry(out, reasons or (), partitions or (), as_json)
+
+
+def _retry(out: str, reasons: Sequence[str], partitions: Sequence[str], as_json: bool) -> None:
+    """Do failed rows or damaged partitions again, then what follows, and show what came of it."""
     from synthgen import run as runner
-    from synthgen.commands import status
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.repair import finish_repair, repair
     from synthgen.commands.retry import nothing_to_retry, parse_reasons
@@ -215,10 +241,10 @@ def retry(
     from synthgen.job.request import RunRequest
     from synthgen.tables import LIST, RETRIED_REASONS
 
-    named = parse_reasons(reasons or ())
+    named = parse_reasons(reasons)
     folder = open_run_folder(out)
     job = reopen(folder)
-    repaired = {*finish_repair(folder), *(partitions or ())}
+    repaired = {*finish_repair(folder), *partitions}
     if partitions:
         with folder.lease() as lease:
             repair(folder, partitions, lease)
@@ -231,8 +257,7 @@ def retry(
     done = runner.run(folder, job, request, stages)
     if nothing_failed:
         note(nothing_failed)
-    show_text(status.text(folder, is_over=True))
-    _show_report(folder, is_changed=bool(done))
+    _show_result(folder, "", as_json, is_changed=bool(done))
     if message := funnel.nothing_kept(folder):
         raise NothingUsable(message)
 
@@ -289,36 +314,52 @@ def gc(out: FolderArgument) -> None:
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
 
 
-def show_run(folder: Any, job: Any, last: str, done: int) -> None:
+def show_run(folder: Any, job: Any, last: str, done: int, as_json: bool = False) -> None:
     """Show what a run that is over has made, up to its last stage.
 
     Raises:
         NothingUsable: Nothing came out of it.
     """
-    from synthgen.commands import samples, status
+    from synthgen.commands import samples
     from synthgen.job import funnel
     from synthgen.tables import PACK, TAG
 
     if not done:
         note("nothing to do: everything listed has been done")
-    show_text(status.text(folder, is_over=True))
-    message = funnel.nothing_kept(folder, last)
-    if done and not message and last == TAG.typed:
-        show_text(samples.tags(folder, job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves))
-    elif done and not message:
-        show_text(samples.text(folder))
-    if last == PACK.typed:
-        _show_report(folder, is_changed=bool(done))
+    message, shown = funnel.nothing_kept(folder, last), ""
+    if done and not message and not as_json:
+        of_tags = (job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves)
+        shown = samples.tags(folder, *of_tags) if last == TAG.typed else samples.text(folder)
+    _show_result(folder, shown, as_json, is_changed=bool(done), has_report=last == PACK.typed)
     if message:
         raise NothingUsable(message)
 
 
+def _show_result(folder: Any, samples: str, as_json: bool, *, is_changed: bool = True, has_report: bool = True) -> None:
+    """Show what came of a run that is over: the funnel, some samples, and where the report is; or all as an event."""
+    from synthgen.commands import status
+
+    if as_json:
+        tell(Result(status.as_json(folder), _write_report(folder, is_changed=is_changed) if has_report else None))
+        return
+    show_text(status.text(folder, is_over=True))
+    if samples:
+        show_text(samples)
+    if has_report:
+        _show_report(folder, is_changed=is_changed)
+
+
 def _show_report(folder: Any, *, is_changed: bool = True) -> None:
     """Write the report of a run that is over, and say where it is; without one, a note has said why."""
+    if place := _write_report(folder, is_changed=is_changed):
+        show_text(f"report: {place}")
+
+
+def _write_report(folder: Any, *, is_changed: bool) -> str | None:
     from synthgen.commands.report import write_after_run
 
-    if place := write_after_run(folder, is_changed=is_changed):
-        show_text(f"report: {place}")
+    place: str | None = write_after_run(folder, is_changed=is_changed)
+    return place
 
 
 def _ask_before_purge(preview: Any) -> None:

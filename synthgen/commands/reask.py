@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synthgen.commands.plan.pricing import Usage, has_price, money
+from synthgen.commands.plan.pricing import Usage, money
 from synthgen.config import library, overrides
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
@@ -22,9 +22,10 @@ from synthgen.run import StageRange, run, run_stage
 from synthgen.stages.contract import Job, StageRun
 from synthgen.stages.generate.reask import context_for
 from synthgen.stages.generate.reasking import count_reasons, of_reason, todo
+from synthgen.stages.spending import has_price
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE, SCORE, SELECT, STAGES
-from synthgen.workers import leave_ray, listening
+from synthgen.workers import leave_ray, listening, recording
 
 REASK = replace(GENERATE, module="synthgen.stages.generate.reask")  # the same tables, filled by another module
 SECTION = "reask"
@@ -106,7 +107,7 @@ def reask(folder: RunFolder, job: Job) -> None:
         note(line)
     if message := run_record.unfinished_purge(folder):
         raise UserMistake(f"{folder.out.url}: {message}")
-    with listening() as signals:
+    with listening() as signals, recording():
         try:
             with folder.lease() as lease:
                 run_stage(StageRun(REASK, job, folder, lease, signals))

@@ -30,6 +30,7 @@ from synthgen.engines.protocol import (
 )
 from synthgen.engines.thoughts import without_thoughts
 from synthgen.engines.vllm_logs import cause_of, explain
+from synthgen.engines.vllm_metrics import are_wanted, stat_loggers
 from synthgen.engines.vllm_processes import end_with_this_process
 from synthgen.engines.vllm_prompts import Prompts
 from synthgen.errors import Failure, ModelUnavailable, one_line
@@ -82,7 +83,7 @@ class VllmEngine:
 
         end_with_this_process()
         try:
-            llm = AsyncLLM.from_engine_args(arguments)
+            llm = AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers())
         except Exception as error:
             raise _refusal(name, error) from error
         engine = VllmEngine(llm, name, settings)
@@ -239,7 +240,7 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
             f"vLLM is not installed here ({error}); `synth doctor` says how to install it"
         ) from error
     options = with_bound(settings.options, images_of(name, settings))
-    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": True, **options}
+    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": not are_wanted(), **options}
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
     if _on_cpu():

@@ -2,15 +2,19 @@
 
 A health check does not see a hang (the process answers, the GPU does not), so the watch looks at replies: when none of
 the calls in flight has been answered for too long, they all end with EngineDied, and another actor replaces this one. A
-call's own time-out is no sign of life; an error is one, because the engine sent it.
+call's own time-out is no sign of life; an error is one, because the engine sent it. It counts the tokens of all
+replies, for whoever asks how fast the engine is.
 """
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 from synthgen.engines.protocol import Engine, EngineDied, Reply, Request
 
 LOOKS = 20  # at the clock within the longest silence
+COUNTED = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class WatchedEngine:
@@ -22,7 +26,18 @@ class WatchedEngine:
         self._answered_at = 0.0  # or when the first of the calls in flight began
         self._watch: asyncio.Task[None] | None = None
         self._death: str | None = None
+        self._counters = Counter[str]()
         self.facts = engine.facts
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """The calls so far, those that failed, and the tokens that the engine counted."""
+        return self._counters
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long none of the calls under way was answered; 0 without one."""
+        return time.monotonic() - self._answered_at if self._calls else 0.0
 
     async def generate(self, request: Request) -> Reply:
         """Return the engine's reply.
@@ -47,7 +62,15 @@ class WatchedEngine:
             self._calls.discard(call)
         if reply.failure != "call_timeout":
             self._answered_at = time.monotonic()
+        self._count(reply)
         return reply
+
+    def _count(self, reply: Reply) -> None:
+        self._counters["calls"] += 1
+        self._counters["failed_calls"] += reply.failure is not None
+        for name in COUNTED:
+            if (tokens := getattr(reply, name)) is not None:
+                self._counters[name] += tokens
 
     async def close(self) -> None:
         """Close the engine."""
@@ -66,3 +89,13 @@ class WatchedEngine:
                 )
         for call in self._calls:
             call.cancel()
+
+
+def counters_of(engine: Engine) -> Mapping[str, float]:
+    """Return what a watched engine has counted; nothing of another."""
+    return engine.counters if isinstance(engine, WatchedEngine) else {}
+
+
+def silence_of(engine: Engine) -> float:
+    """Return for how long a watched engine has answered none of the calls under way."""
+    return engine.silent_seconds if isinstance(engine, WatchedEngine) else 0.0

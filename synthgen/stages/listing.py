@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.console import note
+from synthgen.console import Loading, note
 from synthgen.ingest.sources import Item, Listed, left_out_text
 from synthgen.ingest.sources.files import EVERY_FILE
 from synthgen.stages.contract import StageRun
@@ -53,8 +53,10 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
     with tempfile.TemporaryDirectory(prefix="synth-listing-") as name:
         seen, known, fresh = (Spill(Path(name) / part) for part in ("seen", "known", "fresh"))
         not_listed = Counter[str]()
+        waiting = Loading("listing the source")
         for rows in _batches(_counted(run.objects, not_listed)):
             seen.add(rows)
+            waiting.note_now_and_then()
         for partition in log.partitions:
             for rows in run.folder.stage(LIST).read(log, partition, "objects", IDS.names):
                 known.add(rows)

@@ -22,6 +22,7 @@ from synthgen.train.encode import Encoder
 from synthgen.train.group import own_group
 from synthgen.train.loader import describe_skipped
 from synthgen.train.loop import TrainingRun, Watch, learn_and_save, silence_transformers
+from synthgen.train.model_card import CARD, Training, model_card
 from synthgen.train.record import mean_loss, open_record, read_log, read_state, trim_log, write_record
 from synthgen.workers import listening
 
@@ -97,6 +98,7 @@ def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], p
             else:
                 progress = learn_and_save(run, model, processor, own_group(), watch)
         result = _result(run, progress)
+        _write_card(run, record["shape"], result)
         write_record(run.out, {**record, "result": asdict(result)})
         shutil.rmtree(run.out / "checkpoints")
     return result
@@ -129,6 +131,13 @@ def steps_done(out: Path) -> int:
     """Return the steps of the last checkpoint."""
     paths = checkpoints(out)
     return int(paths[-1].name.partition("-")[2]) if paths else 0
+
+
+def _write_card(run: TrainingRun, shape: dict[str, Any], result: TrainingResult) -> None:
+    """Write the card of the tuned model beside its weights."""
+    losses, monitored = (result.first_loss, result.last_loss), read_log(run.out, monitor.FILE)
+    training = Training(run.model, shape["model"], [shape["shards"]], run.settings, losses, monitored, result.skipped)
+    (run.out / "model" / CARD).write_text(model_card(training), encoding="utf-8")
 
 
 def _result(run: TrainingRun, progress: TrainingProgress) -> TrainingResult:

@@ -18,11 +18,13 @@ from typing import Any
 from synthgen.config.engine import EngineConfig
 from synthgen.console import Loading, note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
+from synthgen.engines.vllm_metrics import VARIABLE, are_wanted
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, is_whole_text, one_line
 from synthgen.workers import signals
 from synthgen.workers.actor import TURN_SECONDS, options_of_actor
 from synthgen.workers.failures import cause_of, engine_death
 from synthgen.workers.home import enter
+from synthgen.workers.metrics import endpoint_port
 from synthgen.workers.notes import collect_notes, pass_on
 from synthgen.workers.ray_watch import check_ray, kill_local_ray, ray_fault, ray_faults, stop_watching, watched
 
@@ -177,7 +179,8 @@ def _start(address: str | None, path: str) -> None:
                     include_dashboard=False,
                     log_to_driver="SYNTH_RAY_LOGS" in os.environ,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": {"PYTHONPATH": path}},
+                    runtime_env={"env_vars": {"PYTHONPATH": path, **_wanted_metrics()}},
+                    **({"_metrics_export_port": port} if (port := endpoint_port()) else {}),
                 )
             return
         except Exception as error:
@@ -185,6 +188,11 @@ def _start(address: str | None, path: str) -> None:
             if address or "timed out" not in str(error) or attempt == STARTS:
                 raise
             note(f"Ray did not start in the time that it gives itself, as on a busy machine; try {attempt + 1}")
+
+
+def _wanted_metrics() -> dict[str, str]:
+    """Return the variable that asks for metrics, for the environment of workers."""
+    return {VARIABLE: os.environ[VARIABLE]} if are_wanted() else {}
 
 
 def _ray_folder() -> str:

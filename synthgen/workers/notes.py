@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from synthgen.console import LOGGER, note
+from synthgen.console import LOGGER
 
 _passed_on: set[str] = set()  # several workers note the same things, and so does each that replaces one
 
@@ -33,9 +33,9 @@ def collect_notes() -> NoteCollector:
     return collector
 
 
-def pass_on(messages: Iterable[str]) -> None:
-    """Note what actors noted, each message once in this process."""
+def pass_on(messages: Iterable[str], worker: str | None = None) -> None:
+    """Note what actors noted, each message once in this process; records have the name of the `worker`."""
     for message in messages:
         if message not in _passed_on:
             _passed_on.add(message)
-            note(message)
+            LOGGER.info("%s", message, extra={"worker": worker})

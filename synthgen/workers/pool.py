@@ -14,10 +14,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synthgen.console import note
+from synthgen.console import Sample, note, tell
+from synthgen.console.events import Change, TaskDone, WorkerChanged, Workers
 from synthgen.errors import JobFailing, Stopped, one_line
 from synthgen.store import Receipt
-from synthgen.workers.actor import TURN_SECONDS, ActorHandle, start_actor
+from synthgen.workers.actor import TURN_SECONDS, ActorHandle, Report, start_actor
 from synthgen.workers.bisection import Bisection
 from synthgen.workers.cluster import Waiting, check_resources, gpus_per_worker, join_ray
 from synthgen.workers.failures import WorkerDeath, death_of, engine_death
@@ -111,6 +112,8 @@ class Pool:
         self._drain_ends: float | None = None
         self._actors: list[ActorHandle] = []
         self._counters: dict[ActorHandle, Mapping[str, float]] = {}  # of every actor so far, the latest
+        self._worked = 0.0  # seconds that replaced actors were ready
+        self._last: Sample | None = None  # pair
         self._waiting = Waiting(spec.cpus, spec.gpus or 0)
 
     def steps(self) -> Generator[Receipt | None, None, None]:
@@ -118,7 +121,8 @@ class Pool:
         import ray
 
         self._waiting.begin()
-        self._actors = [start_actor(self._spec) for _ in range(self._spec.size)]
+        for number in range(1, self._spec.size + 1):
+            self._start(f"{self._spec.name}-{number}")
         try:
             while not self._is_finished():
                 self._turn()
@@ -166,7 +170,19 @@ class Pool:
             if fault := actor.fault(now):
                 self._replace(actor, WorkerDeath(fault))
         self._waiting.see(any(actor.placed_at is not None for actor in self._actors))
-        self._show(_sum(self._counters.values()))
+        self._tell(now)
+
+    def _start(self, name: str) -> None:
+        self._actors.append(start_actor(self._spec, name))
+        tell(WorkerChanged(self._spec.name, name, "started"))
+
+    def _tell(self, now: float) -> None:
+        """Tell how the actors are and what they have done, with the seconds that they were there for it."""
+        counters = _sum(self._counters.values())
+        counters["worker_seconds"] = self._worked + sum(actor.ready_seconds(now) for actor in self._actors)
+        self._show(counters)
+        statuses = sorted((actor.status(now) for actor in self._actors), key=lambda status: status.worker)
+        tell(Workers(self._spec.name, tuple(statuses), self._last))
 
     def _start_drain(self) -> None:
         """Ask all actors to start nothing new."""
@@ -178,7 +194,7 @@ class Pool:
         """Fill the hands of every actor that is ready."""
         for actor in sorted(self._actors, key=lambda actor: len(actor.held)):
             while actor.is_ready and self._has_room(actor) and (task := self._next(actor)) is not None:
-                actor.held[actor.handle.do.remote(task)] = task
+                actor.hand(task)
 
     def _has_room(self, actor: ActorHandle) -> bool:
         has_suspect = any(self._bisection.is_suspect(task) for task in actor.held.values())
@@ -209,14 +225,23 @@ class Pool:
     def _take_answer(self, actor: ActorHandle, reference: Any, answer: Any) -> None:
         if reference == actor.started:
             node, notes = answer
-            pass_on(notes)
+            pass_on(notes, actor.name)
             actor.set_ready(node)
+            tell(WorkerChanged(self._spec.name, actor.name, "ready", node, time.monotonic() - actor.created_at))
         elif reference == actor.asked:
             actor.set_answered()
-            self._counters[actor], notes = answer
-            pass_on(notes)
+            self._take_report(actor, answer)
         else:
-            self._settle(actor.held.pop(reference), answer)
+            (task, seconds), (receipt, report) = actor.take(reference), answer
+            self._take_report(actor, report)
+            if receipt is not None:
+                tell(TaskDone(self._spec.name, actor.name, task.partition, seconds))
+            self._settle(task, receipt)
+
+    def _take_report(self, actor: ActorHandle, report: Report) -> None:
+        actor.report, self._counters[actor] = report, report.counters
+        self._last = (report.talk.last if report.talk else None) or self._last
+        pass_on(report.notes, actor.name)
 
     def _settle(self, task: Task, receipt: Receipt | None) -> None:
         """Keep a receipt to be yielded, unless other pieces of its partition are still to come."""
@@ -235,10 +260,15 @@ class Pool:
             self._settle(task, receipt)
         ray.kill(actor.handle)
         is_stopping = self._signals.received is not None
+        now = time.monotonic()
+        self._worked += actor.ready_seconds(now)
+        why = one_line(death.why, 300)
+        change: Change = "ended" if is_stopping else "replaced"
+        tell(WorkerChanged(self._spec.name, actor.name, change, actor.node, now - actor.created_at, why))
         if not is_stopping:
             self._count(death)
-            note(f"a worker is replaced: {one_line(death.why, 300)}")
-            self._actors.append(start_actor(self._spec))
+            note(f"a worker is replaced: {why}")
+            self._start(actor.name)
         for task in actor.held.values():
             is_suspect = death.is_own and not is_stopping
             self._queue.extend(self._bisection.strike(task, death.why) if is_suspect else [task])

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from synthgen.console import Sample
 from synthgen.store import CommitLog, Folder, Receipt
 
 FINISH_SECONDS = 15.0  # for a worker to finish its current task once a run is asked to stop
@@ -47,6 +48,29 @@ class Worker(Protocol):
         """Start nothing new; finish a started task if that takes no longer than FINISH_SECONDS."""
 
 
+@dataclass(frozen=True)
+class Talk:
+    """The conversations of a worker at one moment.
+
+    Attributes:
+        in_flight: How many it holds.
+        silent_seconds: For how long its engine has answered none of the calls under way.
+        last: The last pair that came of one.
+    """
+
+    in_flight: int
+    silent_seconds: float = 0.0
+    last: Sample | None = None
+
+
+@runtime_checkable
+class Talking(Protocol):
+    """A worker that holds conversations with an engine."""
+
+    def talk(self) -> Talk:
+        """Return how its conversations are."""
+
+
 Show = Callable[[Mapping[str, float]], None]
 Build = Callable[..., Any]  # async (settings) -> Worker
 
@@ -64,6 +88,7 @@ class PoolSpec:
         gpus: Of each actor; None leaves it to the cluster.
         notes: Where deaths are recorded; nowhere if None.
         home: The folder that an actor imports code of the user from.
+        name: What its actors are called, before their number.
     """
 
     build: Build
@@ -74,3 +99,4 @@ class PoolSpec:
     gpus: float | None = 0
     notes: Folder | None = None
     home: Path = field(default_factory=Path.cwd)
+    name: str = "worker"

@@ -39,10 +39,11 @@ from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
 FORKING = """
 import json, os, sys, traceback
-from synthgen import cli, console, run
+from synthgen import cli, run
+from synthgen.console import progress
 from synthgen.commands import preview, show
 from synthgen.job import funnel
-console.PATIENCE_SECONDS = float("inf")
+progress.PATIENCE_SECONDS = float("inf")
 for line in sys.stdin:
     case = json.loads(line)
     child = os.fork()

@@ -16,6 +16,7 @@ from synthgen.commands.push import hub as hub_client
 from synthgen.config.packing import PackConfig
 from synthgen.config.selection import SelectConfig
 from synthgen.errors import SynthError, UserMistake
+from synthgen.stages.pack.card_notes import CardExample, keep_examples
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.exporting import run
 from tests.fixtures.hub_server import TOKEN, Commit, Hub, hub, make_oid
@@ -72,6 +73,14 @@ def test_the_hub_gets_the_shards_and_the_card_in_one_commit_with_a_tag(world: Wo
         f"{hub.url}/datasets/me/set/tree/v1",
         'load_dataset("me/set", split="train", revision="v1")',
     ]
+
+
+def test_the_pictures_of_the_card_go_with_it_and_older_ones_are_deleted(world: World, hub: Hub) -> None:
+    folder = RunFolder(world.out)
+    for name in ("aa.webp", "bb.webp"):
+        keep_examples(folder, [CardExample(name, "type", "What?", "That.")], {name: name.encode()})
+        pushed(world)
+        assert on_hub(hub) == {**local(world), f"card/{name}": name.encode()}
 
 
 def test_what_the_hub_has_loads_by_its_card_alone(world: World, hub: Hub, tmp_path: Path) -> None:

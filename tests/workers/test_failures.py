@@ -1,19 +1,24 @@
 """The cause of a death: a worker's own is a strike against the tasks it held, that of a lost node is none."""
 
 import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from synthgen.console import LOGGER, Event, Sample, only
+from synthgen.console.events import WorkerChanged, Workers
 from synthgen.engines import EngineDied
 from synthgen.errors import Damaged, JobFailing, UserMistake
 from synthgen.store import Folder, Receipt
-from synthgen.workers import PoolSpec, StopSignals, Task, run_pool
+from synthgen.workers import PoolSpec, StopSignals, Talk, Task, run_pool
 from synthgen.workers import pool as pools
-from synthgen.workers.actor import ActorHandle
+from synthgen.workers.actor import ActorHandle, Report
 from synthgen.workers.bisection import Bisection
 from synthgen.workers.failures import WorkerDeath, cause_of, death_of, engine_death
+from synthgen.workers.notes import pass_on
 from synthgen.workers.pool import DEATHS_IN_A_ROW, LOST_IN_A_ROW, Pool
 from tests.fixtures.scripted_workers import ALL, Script, build
 
@@ -86,7 +91,7 @@ def pool(tmp_path: Path, signals: StopSignals, monkeypatch: pytest.MonkeyPatch) 
     import ray
 
     monkeypatch.setattr(ray, "kill", lambda handle: None)
-    monkeypatch.setattr(pools, "start_actor", lambda spec: ActorHandle(None, None))
+    monkeypatch.setattr(pools, "start_actor", lambda spec, name: ActorHandle(None, None, name))
     spec = PoolSpec(build, Script(), lambda task: ALL, size=2, notes=Folder(str(tmp_path)))
     return Pool(spec, [], lambda counters: None, signals)
 
@@ -94,7 +99,7 @@ def pool(tmp_path: Path, signals: StopSignals, monkeypatch: pytest.MonkeyPatch) 
 def test_the_counters_of_an_actor_that_is_gone_still_count(pool: Pool) -> None:
     for _ in range(50):  # Python gives the address of an object that is gone to the next one
         actor = ActorHandle(None, None, asked="question")
-        pool._take_answer(actor, "question", ({"images": 1.0}, []))
+        pool._take_answer(actor, "question", Report({"images": 1.0}))
         del actor
     assert pools._sum(pool._counters.values()) == {"images": 50.0}
 
@@ -185,3 +190,52 @@ def test_the_tasks_that_a_dead_worker_had_finished_count(pool: Pool) -> None:
     pool._actors.append(actor)
     pool._replace(actor, DIED)
     assert list(pool._whole) == [(TASK, receipt)] and not pool._queue
+
+
+def test_a_pool_tells_how_its_workers_are_and_who_takes_the_place_of_whom(pool: Pool, tmp_path: Path) -> None:
+    told: list[Event] = []
+    with only(SimpleNamespace(see=told.append)):
+        pool._start("worker-1")
+        (actor,) = pool._actors
+        pool._take_answer(actor, actor.started, ("node", []))
+        talk = Talk(3, silent_seconds=45.0, last=Sample("What?", "That.", "t", "a.png"))
+        pool._take_report(actor, Report({"output_tokens": 10.0}, talk=talk))
+        pool._tell(time.monotonic() + 10.0)
+        pool._replace(actor, DIED)
+    changes = [(event.change, event.worker, event.why) for event in told if isinstance(event, WorkerChanged)]
+    assert changes == [
+        ("started", "worker-1", ""),
+        ("ready", "worker-1", ""),
+        ("replaced", "worker-1", "it died"),
+        ("started", "worker-1", ""),
+    ]
+    (seen,) = (event for event in told if isinstance(event, Workers))
+    (worker,) = seen.workers
+    assert (worker.state, worker.node, worker.in_flight, worker.silent_seconds) == ("silent", "node", 3, 45.0)
+    assert worker.tokens_per_second == pytest.approx(1.0, rel=0.1) and seen.last == talk.last
+
+
+def test_the_seconds_of_workers_count_from_when_they_are_ready_and_those_of_the_dead_too(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, float]] = []
+    monkeypatch.setattr(pool, "_show", shown.append)
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    pool._start("worker-1")
+    now[0] = 160.0
+    pool._tell(now[0])
+    pool._actors[0].set_ready("node")
+    now[0] = 190.0
+    pool._tell(now[0])
+    pool._replace(pool._actors[0], LOST)
+    now[0] = 300.0
+    pool._tell(now[0])
+    assert [counters["worker_seconds"] for counters in shown] == [0.0, 30.0, 30.0]
+
+
+def test_what_a_worker_notes_has_its_name(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    with caplog.at_level("INFO", logger="synthgen"):
+        pass_on([f"a note {id(caplog)}"] * 2, "generate-3")
+    assert {getattr(record, "worker", None) for record in caplog.records} == {"generate-3"}

@@ -108,8 +108,8 @@ def test_a_driver_that_commits_slowly_takes_no_actor_for_silent(monkeypatch: pyt
     monkeypatch.setattr(actor, "time", clock)
     monkeypatch.setattr(pool, "time", clock)
 
-    def start(spec: PoolSpec) -> actor.ActorHandle:
-        started.append(actor.start_actor(spec))
+    def start(spec: PoolSpec, name: str) -> actor.ActorHandle:
+        started.append(actor.start_actor(spec, name))
         return started[-1]
 
     monkeypatch.setattr(pool, "start_actor", start)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from synthgen.commands.audit.card import show_in_card
 from synthgen.commands.audit.labels import add_label, check_name, read_labels
 from synthgen.commands.audit.results import audited, text
 from synthgen.commands.report.draw import Draw, Drawn
@@ -77,9 +78,11 @@ def _listen(port: int) -> socket.socket:
 
 
 def results_text(folder: RunFolder, wished: float) -> str:
-    """Return what the labels of a run measure, with thresholds that reach a wished precision."""
+    """Return what the labels of a run measure, with thresholds that reach a wished precision; the card says it too."""
     run_record.check_is_run(folder)
-    return "\n".join(text(audited(folder, read_labels(folder)), wished))
+    found = audited(folder, read_labels(folder))
+    show_in_card(folder, found)
+    return "\n".join(text(found, wished))
 
 
 def sample_of(folder: RunFolder, count: int) -> tuple[list[Example], dict[str, Picture | str]]:

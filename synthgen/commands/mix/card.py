@@ -13,8 +13,9 @@ from synthgen.commands.mix.survey import Source
 from synthgen.commands.mix.write import MixContext
 from synthgen.commands.report.settings import facts_of
 from synthgen.config.mixture import MixtureFile
+from synthgen.console.markdown import make_table
 from synthgen.job import run_record
-from synthgen.stages.pack.card import COLUMNS, SIZES, count_table, table_of
+from synthgen.stages.pack.card import COLUMNS, SIZES, count_table
 from synthgen.stages.pack.schema import card_features
 from synthgen.store import RunFolder
 from synthgen.tables import PACK
@@ -52,12 +53,12 @@ def mixture_card(
         f"# {samples:,} samples, {turns:,} questions and answers from {len(sources):,} sets",
         f"{mixture.about} Mixed by `synth mix` of synthgen {__version__}; a sample is as its set has it. The terms of "
         "each set and of its images hold for its samples.",
-        "## Sets\n" + table_of(SETS, (_set_row(stage, source, counts, index) for stage, source in sources)),
-        "## Licences\n" + table_of(("licence of the image", "samples", "share"), _shares(index.licenses)),
+        "## Sets\n" + make_table(SETS, (_set_row(stage, source, counts, index) for stage, source in sources)),
+        "## Licences\n" + make_table(("licence of the image", "samples", "share"), _shares(index.licenses)),
         "## What was taken\n" + _rules(mixture, sources) + "\n\n" + _outcomes(counts),
         "## Contents\n" + "\n\n".join(count_table(kind, index.turns[kind]) for kind in KINDS),
         "## Columns\n"
-        + table_of(
+        + make_table(
             ("column", "content"), ((f"`{name}`", text) for name, text in {**COLUMNS, **MORE}.items()), is_escaped=True
         ),
         LOAD.replace("STAGE", str(min(stages))),
@@ -143,7 +144,9 @@ def _amounts(source: Source) -> Iterator[str]:
 def _outcomes(counts: Counts) -> str:
     total = sum((own.pairs for own in counts.values()), Counter[str]())
     rows = [(name, text, f"{total[name]:,}") for name, text in OUTCOMES.items() if total[name]]
-    return table_of(("pairs", "meaning", "how many"), [*rows, ("all", "kept pairs of all sets", f"{total.total():,}")])
+    return make_table(
+        ("pairs", "meaning", "how many"), [*rows, ("all", "kept pairs of all sets", f"{total.total():,}")]
+    )
 
 
 def _front(folder: RunFolder, mixture: MixtureFile, context: MixContext, samples: int) -> dict[str, Any]:

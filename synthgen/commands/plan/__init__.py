@@ -6,5 +6,6 @@ of the engine is written.
 
 from synthgen.commands.plan.estimate import EstimateRequest, Forecast, forecast
 from synthgen.commands.plan.report import as_json, text
+from synthgen.commands.plan.running import PlanPrice
 
-__all__ = ["EstimateRequest", "Forecast", "as_json", "forecast", "text"]
+__all__ = ["EstimateRequest", "Forecast", "PlanPrice", "as_json", "forecast", "text"]

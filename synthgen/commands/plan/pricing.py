@@ -6,14 +6,16 @@ drawn towards the mean of its form, and a form that was not measured takes the m
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from math import ceil
 from typing import Literal
 
 from synthgen.config.engine import PriceConfig
 from synthgen.config.generation import GenerateConfig
 from synthgen.errors import UserMistake
+from synthgen.stages import spending
 from synthgen.stages.generate import Profile
+from synthgen.stages.spending import has_price
 
 Kind = tuple[str, str]  # instruction type and answer form
 PRIOR_QUESTIONS = 4  # the mean of the form weighs as much as so many measured questions
@@ -99,11 +101,6 @@ def price_of(generate: GenerateConfig) -> PriceConfig:
     return answering if has_price(answering) else asking
 
 
-def has_price(price: PriceConfig) -> bool:
-    """Whether the pipeline names any price."""
-    return any((price.gpu_hour, price.prompt_million, price.cached_million, price.output_million))
-
-
 def hours(usage: Usage, gpus: float) -> float:
     """Return GPU-hours, or hours of the engine where it has no GPU."""
     return usage.seconds / 3600 * (gpus or 1.0)
@@ -111,13 +108,7 @@ def hours(usage: Usage, gpus: float) -> float:
 
 def money(usage: Usage, price: PriceConfig, gpus: float) -> float:
     """Return the cost in the currency of the price."""
-    fresh_tokens = max(0.0, usage.prompt_tokens - usage.cached_tokens)
-    by_token = (
-        fresh_tokens * price.prompt_million
-        + usage.cached_tokens * price.cached_million
-        + usage.output_tokens * price.output_million
-    )
-    return hours(usage, gpus) * price.gpu_hour + by_token / 1e6
+    return spending.money(price, asdict(usage), hours(usage, gpus))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 from synthgen.commands.plan.estimate import Forecast
 from synthgen.commands.plan.pass_pricing import PassEstimate, order_of
-from synthgen.commands.plan.pricing import Usage, has_price, hours, money, price_of
+from synthgen.commands.plan.pricing import Usage, hours, money, price_of
 from synthgen.config.engine import EngineConfig
 from synthgen.config.generation import GenerateConfig
 from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.stages.generate import Profile
 from synthgen.stages.plan.dry_run import NO_RULE
+from synthgen.stages.spending import has_price
 
 HEAD = "instruction type"
 CHANGES = ("added", "retired", "kept")

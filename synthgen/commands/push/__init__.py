@@ -14,6 +14,7 @@ from synthgen.commands.export import shards_of
 from synthgen.commands.push.hub import CARD, MAIN, Hub, hub_errors
 from synthgen.console import pluralize
 from synthgen.errors import UserMistake
+from synthgen.stages.pack.card_notes import FOLDER, pictures_of, place_of
 from synthgen.store import DataFile, RunFolder
 from synthgen.store.run_folder import MIXTURE
 from synthgen.tables import PACK, SELECT
@@ -79,8 +80,12 @@ def push(folder: RunFolder, request: PushRequest) -> Pushed:
         if request.tag in have.tags and (missing or have.tags[request.tag] != have.head):
             raise UserMistake(f"{request.repo}: the tag {request.tag} names another version; give this one another tag")
         sent = hub.send(folder, missing)
-        deleted = sorted(name for name in have.hashes if name.startswith("data/") and name not in files)
-        revision = hub.commit(sent, deleted, card, have)
+        pictures = {f"{FOLDER}/{name}": place_of(folder).read(name) for name in pictures_of(folder)}
+        current = {*files, *pictures}
+        deleted = sorted(
+            name for name in have.hashes if name.startswith(("data/", f"{FOLDER}/")) and name not in current
+        )
+        revision = hub.commit(sent, deleted, {CARD: card, **pictures}, have)
         if request.tag and have.tags.get(request.tag) != revision:  # after a kill it may be there already
             hub.tag(request.tag, revision)
     return Pushed(request.repo, hub.url, revision, request.tag, len(files), len(sent), len(deleted))

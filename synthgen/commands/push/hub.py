@@ -158,17 +158,31 @@ class Hub:
             note(f"the viewer of the hub will show no rows: {most}; lower pack.row_group_megabytes")
         return additions
 
-    def commit(self, additions: Sequence[Any], deleted: Sequence[str], card: bytes, have: Repository) -> str:
-        """Make the card, what was sent and what is deleted one commit, and return it; the head if nothing differs."""
+    def commit(
+        self, additions: Sequence[Any], deleted: Sequence[str], others: Mapping[str, bytes], have: Repository
+    ) -> str:
+        """Make a commit of what was sent, what is deleted and the card, and return it; the head if nothing differs.
+
+        Args:
+            additions: As of `send`.
+            deleted: Paths on the hub.
+            others: Path → the card, and its pictures, which differ only where the card does.
+            have: What is on the branch.
+        """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+        card = others[CARD]
         blob = hashlib.sha1(b"blob %d\0" % len(card) + card).hexdigest()
         if not additions and not deleted and have.card == blob:
             note(f"nothing to do: {self.repo} has this version already")
             return have.head
         commit = self.api.create_commit(
             self.repo,
-            [*additions, *map(CommitOperationDelete, deleted), CommitOperationAdd(CARD, card)],
+            [
+                *additions,
+                *map(CommitOperationDelete, deleted),
+                *(CommitOperationAdd(name, data) for name, data in others.items()),
+            ],
             commit_message=f"Shards and card by synth push of synthgen {__version__}",
             repo_type=KIND,
             revision=self.branch,

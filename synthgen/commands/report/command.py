@@ -1,5 +1,6 @@
 """`synth report`: read a run, and write its report beside the card or where the user wants it."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -8,12 +9,13 @@ from typing import Any
 
 from synthgen import taggers
 from synthgen.commands.report import settings
+from synthgen.commands.report.card import show_in_card
 from synthgen.commands.report.clusters import find_clusters
 from synthgen.commands.report.costs import seconds_at_work, total_of
-from synthgen.commands.report.examples import load_examples
+from synthgen.commands.report.examples import Example, load_examples
 from synthgen.commands.report.losses import find_losses
 from synthgen.commands.report.page import MARK, render
-from synthgen.commands.report.pictures import load_pictures
+from synthgen.commands.report.pictures import Picture, load_pictures
 from synthgen.commands.report.survey import partitions_of, survey
 from synthgen.commands.report.view import choices, families_of, groups_of, score_view, stage_bars, tags_view
 from synthgen.config.pipeline import Pipeline
@@ -22,26 +24,32 @@ from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.job import run_record
 from synthgen.job.funnel import funnels
 from synthgen.stages.pack import redact
+from synthgen.stages.pack.card_notes import forget_examples
+from synthgen.stages.pack.command import command_of
 from synthgen.store import RunFolder
 from synthgen.store.patterns import expand_home
 from synthgen.tables import GENERATE, PACK, SELECT
 
 NAME = "report.html"
+Keep = Callable[[list[Example], dict[str, Picture | str]], None]
 
 
-def write_report(folder: RunFolder, target: str | None = None, *, has_pictures: bool = True) -> str:
+def write_report(
+    folder: RunFolder, target: str | None = None, *, has_pictures: bool = True, keep: Keep = lambda *_: None
+) -> str:
     """Write the report of a run, and return where it is.
 
     Args:
         folder: The run, whatever is done of it.
         target: A file on this machine; beside the card of the shards if None.
         has_pictures: Whether images are read again from the source, to show them.
+        keep: Called with the examples and the pictures that the report shows.
 
     Raises:
         UserMistake: The folder holds no run, or the target cannot be written.
     """
     path = _target(target) if target is not None else None
-    text = report_page(folder, has_pictures=has_pictures)
+    text = report_page(folder, has_pictures=has_pictures, keep=keep)
     if path is None:
         place = folder.stage(PACK).folder
         place.write(NAME, text)
@@ -56,6 +64,8 @@ def write_report(folder: RunFolder, target: str | None = None, *, has_pictures: 
 def write_after_run(folder: RunFolder, *, is_changed: bool = True) -> str | None:
     """Write the report of a run that has just ended; return where it is, or None where that failed, which is noted.
 
+    The card of the shards gets some of its examples.
+
     The data are complete, so whatever goes wrong here must not look like a failed run. A report that is there is left
     as it is if the run has not changed anything.
     """
@@ -63,15 +73,16 @@ def write_after_run(folder: RunFolder, *, is_changed: bool = True) -> str | None
     try:
         if not is_changed and NAME in place.names(".html"):
             return f"{place.url}/{NAME}"
-        return write_report(folder)
+        return write_report(folder, keep=partial(show_in_card, folder))
     except Exception as error:
         note(f"the report could not be written ({one_line(error)}); the data are complete, `synth report` tries again")
         return None
 
 
 def forget_report(folder: RunFolder) -> None:
-    """Delete the report of a run, where there is one: it shows images that are taken out now."""
+    """Delete the report of a run and the examples of its card: they show images that are taken out now."""
     folder.stage(PACK).folder.remove([NAME])
+    forget_examples(folder)
 
 
 def _target(target: str) -> Path:
@@ -93,14 +104,15 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def report_page(folder: RunFolder, *, has_pictures: bool = True) -> bytes:
-    """Return the report of a run as HTML."""
+def report_page(folder: RunFolder, *, has_pictures: bool = True, keep: Keep = lambda *_: None) -> bytes:
+    """Return the report of a run as HTML; `keep` is called with its examples and pictures."""
     pipeline = run_record.pipeline_of(folder)
     shown = partial(redact.uri, root=redact.root_of(pipeline.source))
     with StageProgress("report", len(partitions_of(folder)), "partition") as bar:
         found = survey(folder, pipeline.selection, bar.add)
     examples, places = load_examples(folder, found.draw.chosen(), found.scores, shown)
     pictures = load_pictures(folder, pipeline.source, pipeline.images, places) if has_pictures else {}
+    keep(examples, pictures)
     stages = funnels(folder)
     work = seconds_at_work(folder)
     counts = {spec: folder.log(spec).counts() for spec in (GENERATE, SELECT, PACK)}
@@ -139,7 +151,7 @@ def _settings(folder: RunFolder, pipeline: Pipeline) -> dict[str, Any]:
     record = run_record.record_of(folder)
     return {
         "facts": settings.facts_of(folder, pipeline),
-        "command": settings.command_of(record),
+        "command": command_of(record),
         "yaml": settings.settings_text(record),
     }
 

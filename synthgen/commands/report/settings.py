@@ -1,7 +1,6 @@
 """What a run was made with, from its record alone, without the folders of the machine."""
 
 from collections.abc import Iterator
-from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -13,12 +12,9 @@ from synthgen.ingest.sources import kind_of_source
 from synthgen.ingest.sources.instructions import name_of_set
 from synthgen.job import run_record
 from synthgen.stages.pack import redact
+from synthgen.stages.pack.command import plain
 from synthgen.store import Record, RunFolder
-from synthgen.store.remote import display_uri
 from synthgen.tables import STAGES
-
-SOURCE = "source.uri="  # begins the setting that SOURCE stands for
-QUOTES = "\"'"
 
 
 def facts_of(folder: RunFolder, pipeline: Pipeline) -> list[tuple[str, str]]:
@@ -65,37 +61,6 @@ def _moment(at: str) -> str:
     return f"{at[:16].replace('T', ' ')} UTC"
 
 
-def command_of(record: Record) -> str:
-    """Return the command that made a run, without its source and its folder."""
-    started = record.get("started_with", {})
-    words = ["synth run SOURCE --out FOLDER"]
-    if name := started.get("pipeline"):
-        words.append(f"--pipeline {redact.shelf_name(name)}")
-    words += [f"--set {_without_path(each)}" for each in started.get("settings", ()) if not each.startswith(SOURCE)]
-    words += [f"--limit {started['limit']}"] if started.get("limit") else []
-    return " ".join(words)
-
-
-def _without_path(setting: str) -> str:
-    key, _, value = setting.partition("=")
-    bare = value.strip(QUOTES)
-    shown = plain(bare)
-    return setting if shown == bare else f"{key}={shown}"
-
-
 def settings_text(record: Record) -> str:
     """Return the pipeline of the last run as YAML."""
     return yaml.safe_dump(plain(record.get("pipeline", {})), sort_keys=False, allow_unicode=True, width=100)
-
-
-def plain(value: Any) -> Any:
-    """Return a value of the settings in which paths of the machine are names alone."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    if "://" in value:
-        return display_uri(value)
-    return f"…/{PurePath(value).name}" if value.startswith(("/", "~", "file:")) else value

@@ -10,7 +10,7 @@ a few images what a question costs.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from synthgen.console import Loading, Rate, StageProgress, generation_note
+from synthgen.console import Loading, Meter, StageProgress
 from synthgen.engines.kinds import first_wait, gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
@@ -27,6 +27,7 @@ from synthgen.stages.generate.todo import (
     todo,
 )
 from synthgen.stages.generate.worker import GenerateWorker, build
+from synthgen.stages.spending import spending
 from synthgen.store import Receipt
 from synthgen.workers import PoolSpec, Task, run_pool
 
@@ -76,15 +77,19 @@ def results_of(run: StageRun, tasks: Sequence[Task], context: GenerateContext) -
     tasks = tasks[idle:]
     gpus = gpus_of(engine)
     count = min(engine.replicas, len(tasks))
-    spec = PoolSpec(build, context, partial(object_ids, context), count, engine.cpus, gpus, run.strikes, run.job.home)
+    images = partial(object_ids, context)
+    spec = PoolSpec(build, context, images, count, engine.cpus, gpus, run.strikes, run.job.home, name)
     memory.note_workers(name, count, memory.generate_bytes(run.job.pipeline, engine))
     total, is_bound = count_pending(context, tasks)
-    tokens, loading = Rate(), Loading(first_wait([engine]))
+    generate = run.job.pipeline.generate
+    meter = Meter(
+        Loading(first_wait([engine])), spending(generate.asker if context.is_first_pass else generate.answerer)
+    )
     with StageProgress(name, total, "assignment", is_bound=is_bound) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
-            bar.show(done, generation_note(counters, tokens, loading))
+            bar.show(done, meter.of_pairs(counters))
 
         for receipt in run_pool(spec, tasks, show, run.signals):
             yield receipt

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from synthgen.config.engine import EngineConfig
+from synthgen.console import Sample
 from synthgen.engines import Engine, ModelName, open_engine
-from synthgen.engines.watchdog import WatchedEngine
+from synthgen.engines.watchdog import WatchedEngine, counters_of, silence_of
 from synthgen.errors import Failure, one_line
 from synthgen.stages.generate.in_flight import ImagesInFlight, Limits
-from synthgen.workers import Task
+from synthgen.workers import Talk, Task
 
 
 class EngineWorker:
@@ -18,6 +19,7 @@ class EngineWorker:
         self._engine = engine
         self._in_flight = ImagesInFlight(limits, engine)
         self._counters: Counter[str] = Counter()
+        self._last: Sample | None = None
 
     @property
     def room(self) -> int:
@@ -34,7 +36,11 @@ class EngineWorker:
 
     def progress(self) -> Mapping[str, float]:
         """Return what was counted so far: pairs, failures, tokens."""
-        return dict(self._counters)
+        return {**self._counters, **counters_of(self._engine)}
+
+    def talk(self) -> Talk:
+        """Return how many conversations there are, whether the engine answers, and the last pair."""
+        return Talk(self._in_flight.count, silence_of(self._engine), self._last)
 
 
 async def open_watched(model: ModelName, settings: EngineConfig) -> Engine:

@@ -70,6 +70,7 @@ class ImagesInFlight:
         self._measuring = asyncio.Lock()
         self._places: asyncio.Semaphore | None = None
         self.room = 0  # conversations that may run at once; known from the first image on
+        self.count = 0  # conversations that run now
         self._host = HostBudget(limits.engine.host_megabytes * MEGABYTE)
         self._draining = asyncio.Event()
 
@@ -131,9 +132,11 @@ class ImagesInFlight:
         await asyncio.gather(*running)
 
     async def _hold(self, turn: _Turn, object_id: str, loaded: Decoded) -> None:
+        self.count += 1
         try:
             await turn.converse(object_id, loaded)
         finally:
+            self.count -= 1
             (await self._places_for(loaded)).release()
             await self._host.give(image_bytes(loaded.image))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from synthgen.console import Loading, Rate, StageProgress, generation_note
+from synthgen.console import Loading, Meter, StageProgress
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import first_wait, gpus_of, resolve_model
 from synthgen.stages import memory
@@ -11,6 +11,7 @@ from synthgen.stages.contract import Job, StageRun
 from synthgen.stages.generate import context_of
 from synthgen.stages.generate.reasker import build
 from synthgen.stages.generate.reasking import ReaskContext, dropped_pairs, object_ids, todo
+from synthgen.stages.spending import spending
 from synthgen.store import Receipt
 from synthgen.workers import PoolSpec, Task, run_pool
 
@@ -38,18 +39,18 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Have actors with the engine of the path ask the pairs again."""
     if not tasks:
         return
-    context, tokens = context_for(run.job), Rate()
+    context = context_for(run.job)
     engine, images = context.engine, partial(object_ids, context)
-    loading = Loading(first_wait([engine]))
+    meter = Meter(Loading(first_wait([engine])), spending(run.job.pipeline.reasker))
     count = min(engine.replicas, len(tasks))
-    spec = PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), run.strikes, run.job.home)
+    spec = PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), run.strikes, run.job.home, "reask")
     memory.note_workers("reask", count, memory.generate_bytes(run.job.pipeline, engine))
     total = sum(len(dropped_pairs(context, task)) for task in tasks)
     with StageProgress("reask", total, "pair", is_bound=False) as bar:
 
         def show(counters: Mapping[str, float]) -> None:
             done = counters.get("pairs", 0.0) + counters.get("failed", 0.0)
-            bar.show(done, generation_note(counters, tokens, loading))
+            bar.show(done, meter.of_pairs(counters))
 
         for receipt in run_pool(spec, tasks, show, run.signals):
             yield receipt

@@ -22,7 +22,7 @@ from synthgen.stages.generate.reasking import (
 )
 from synthgen.stages.generate.session import ImageSession, failure_of, limit_of
 from synthgen.stages.generate.todo import image_key
-from synthgen.stages.generate.worker import longest_reply
+from synthgen.stages.generate.worker import longest_reply, sample_of
 from synthgen.store import Receipt
 from synthgen.tables import RETRIED_REASONS, draw, make_id, pair_id
 from synthgen.workers import Task
@@ -79,6 +79,8 @@ class Reasker(EngineWorker):
         asked = await asyncio.gather(*(self._ask_pair(session, pair, image) for pair in image.pairs))
         self._counters["pairs"] += sum(bool(each.pairs) for each in asked)
         self._counters["failed"] += sum(not each.pairs for each in asked)
+        for each in asked:
+            self._last = sample_of(each.pairs[0], image.row) if each.pairs else self._last
         return _joined(asked)
 
     async def _ask_pair(self, session: ImageSession, dropped: DroppedPair, image: ImageAgain) -> AskedAgain:

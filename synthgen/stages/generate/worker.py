@@ -2,15 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from PIL import Image
 
 from synthgen.config.prompt_file import PackFile
+from synthgen.console import Sample
 from synthgen.engines import Engine
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded
+from synthgen.ingest.sources import display_uri
 from synthgen.stages.generate import conversation
-from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows, unscored_rows
 from synthgen.stages.generate.engine_worker import EngineWorker, open_watched, poison_failure
@@ -20,6 +22,8 @@ from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending, prepare
 from synthgen.store import Receipt
 from synthgen.workers import Task
+
+LONGEST_SHOWN = 500  # characters of a question or an answer that travel to whoever looks
 
 
 @dataclass
@@ -114,14 +118,12 @@ class GenerateWorker(EngineWorker):
             run.outcomes.append(outcome)
 
     def _count(self, outcome: Outcome, image: PendingImage) -> None:
-        """Add the rows and tokens of an outcome, without the tokens of a pass before."""
+        """Count the rows of an outcome, and keep its last pair to be shown."""
         for row in outcome.pairs:
-            self._counters["failed" if row["outcome"] == "failed" else "pairs"] += 1
-            question = image.questions.get(row["assignment_id"])
-            before = tokens_of(question) if question and question.by else {}
-            for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
-                if row[name] is not None:  # else the engine did not count them
-                    self._counters[name] += row[name] - before.get(name, 0)
+            is_pair = row["outcome"] != "failed"
+            self._counters["pairs" if is_pair else "failed"] += 1
+            if is_pair:
+                self._last = sample_of(row, image.row)
 
     def _failed(self, image: PendingImage, failure: Failure) -> Outcome:
         """Return the rows of an image that cannot be asked about: one per assignment and one per pending score."""
@@ -133,6 +135,12 @@ class GenerateWorker(EngineWorker):
         if self._context.is_first_pass:
             return conversation.failed_questions(image.assignments, failure, self._context.prompts)
         return failed_rows(image.assignments, failure, image.questions)
+
+
+def sample_of(row: Row, image: Row) -> Sample:
+    """Return a pair as a person sees it while a run is at work; of a pass that only asks, its question."""
+    question, answer = (str(row.get(name) or "")[:LONGEST_SHOWN] for name in ("question", "answer"))
+    return Sample(question, answer, row["type"], PurePosixPath(display_uri(image["uri"])).name)
 
 
 def longest_reply(pack: PackFile, is_first_pass: bool = False) -> int:

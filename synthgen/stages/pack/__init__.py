@@ -32,7 +32,7 @@ def results(run: StageRun, tasks: Shards) -> Iterator[Receipt]:
     """Write the shards in actors, then publish the folder."""
     context, pipeline = context_of(run.job), run.job.pipeline
     size = min(pipeline.pack.workers, len(tasks))
-    spec = PoolSpec(build, context, image_ids, size, notes=run.strikes, home=run.job.home)
+    spec = PoolSpec(build, context, image_ids, size, notes=run.strikes, home=run.job.home, name=PACK.name)
     memory.note_workers(PACK.name, size, memory.pack_bytes(pipeline))
     with StageProgress(PACK.name, tasks.sample_count, "sample") as bar:
 

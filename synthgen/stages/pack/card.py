@@ -5,7 +5,8 @@ from data, models or settings is escaped: every character that Markdown or HTML 
 reference, and the front matter is written by a YAML library.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,9 @@ import yaml
 
 from synthgen.config.packing import PackConfig
 from synthgen.config.selection import SelectConfig
+from synthgen.console.markdown import CITE, escape, make_table
 from synthgen.engines.kinds import engine_kind
 
-PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits; Markdown does not interpret them inside a line
 SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -82,7 +83,27 @@ class ShardContents:
     reserved: int = 0
 
 
-def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig, pack: PackConfig) -> str:
+@dataclass(frozen=True)
+class CardNotes:
+    """What a card has from the record of the run: sections, or "", and the command that made it, or "".
+
+    Attributes:
+        version: Of synthgen.
+    """
+
+    examples: str = ""
+    faults: str = ""
+    command: str = ""
+    version: str = ""
+
+
+def card(
+    contents: ShardContents,
+    facts: Mapping[str, str],
+    select: SelectConfig,
+    pack: PackConfig,
+    notes: CardNotes = CardNotes(),
+) -> str:
     """Return the text of the card.
 
     Args:
@@ -91,18 +112,24 @@ def card(contents: ShardContents, facts: Mapping[str, str], select: SelectConfig
             where it is another.
         select: The settings that pairs were selected with.
         pack: The settings of the shards, with licence and languages.
+        notes: What the record of the run adds.
     """
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
         _origin(facts),
-        "## Where it comes from\n" + table_of(("", ""), facts.items()),
+        *([notes.examples] if notes.examples else []),
+        "## Where it comes from\n" + make_table(("", ""), facts.items()),
         "## Contents\n" + "\n\n".join(count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
         "## Rights to the images\n" + _rights(contents),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
+        *([notes.faults] if notes.faults else []),
+        _USE,
         "## Columns\n"
-        + table_of(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
+        + make_table(("column", "content"), ((f"`{name}`", text) for name, text in COLUMNS.items()), is_escaped=True),
         _LOAD,
+        *([_again(notes)] if notes.command else []),
+        CITE,
     ]
     front = yaml.safe_dump(_front_matter(contents, pack, SET in facts), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
@@ -115,11 +142,11 @@ def _origin(facts: Mapping[str, str]) -> str:
     return WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED
 
 
-def _escape(text: object, length: int = 200) -> str:
-    """Return a text as one line that Markdown and HTML show unchanged."""
-    line = " ".join(str(text).split())
-    line = line if len(line) <= length else line[: length - 1] + "…"
-    return "".join(c if c.isalnum() or c in PLAIN else f"&#{ord(c)};" for c in line)
+def _again(notes: CardNotes) -> str:
+    """Return the section with the command; the fence is longer than any that a setting may hold."""
+    command = " ".join(notes.command.split())
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"## How to make it again\n{fence}\n{command}\n{fence}\n\n{_AGAIN.format(version=notes.version)}"
 
 
 def _front_matter(contents: ShardContents, pack: PackConfig, is_imported: bool) -> dict[str, Any]:
@@ -153,8 +180,8 @@ def _thresholds(select: SelectConfig) -> str:
         if rule.drop is not None:
             kept += f", but not the lowest {rule.drop:.3g} of {_groups(rule.within)}"
         rows.append((name, kept, ", ".join(rule.forms), ", ".join(rule.types)))
-    table = table_of(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
-    return "\n\n".join([table, *(f"- {_escape(rule)}" for rule in _whole_set(select))])
+    table = make_table(("score", "kept", "answer forms", "types"), rows) if rows else "No score had a threshold."
+    return "\n\n".join([table, *(f"- {escape(rule)}" for rule in _whole_set(select))])
 
 
 def _whole_set(select: SelectConfig) -> Iterator[str]:
@@ -180,10 +207,10 @@ def _groups(within: Sequence[str]) -> str:
 def _decisions(contents: ShardContents) -> str:
     pairs = sum(contents.decisions.values())
     rows = [(reason, f"{count:,}", f"{count / pairs:.1%}") for reason, count in _by_count(contents.decisions)]
-    text = table_of(("pairs", "how many", "share"), rows)
+    text = make_table(("pairs", "how many", "share"), rows)
     if contents.unpacked:
         text += "\n\nSamples that could not be packed, because their image could not be fetched again:\n\n"
-        text += table_of(
+        text += make_table(
             ("reason", "samples"), ((reason, f"{count:,}") for reason, count in _by_count(contents.unpacked))
         )
     return text
@@ -206,23 +233,16 @@ def share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
     """Return the images of each name of a kind as a table with shares, the most frequent first."""
     total = sum(counts.values())
     rows = [(name or without, f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(counts)]
-    return table_of((kind, "images", "share"), rows)
+    return make_table((kind, "images", "share"), rows)
 
 
 def count_table(kind: str, counts: Mapping[str, int]) -> str:
     """Return the turns of each name of a kind as a table, the most frequent first."""
-    return table_of((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
+    return make_table((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
 
 
 def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def table_of(head: Sequence[str], rows: Iterable[Sequence[object]], *, is_escaped: bool = False) -> str:
-    """Return rows as a table of Markdown, whose cells show text unchanged; `is_escaped`: they are Markdown already."""
-    cells = ([cell if is_escaped else _escape(cell) for cell in row] for row in rows)
-    lines = [head, ["---"] * len(head), *cells]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 _LOAD = """## How to load it
@@ -236,3 +256,16 @@ data[0]["images"][0]  # a PIL image
 TRL's `SFTTrainer` takes `data.select_columns(["images", "messages"])`. With its defaults TRL 1.16 also learns the
 questions, and cuts at 1,024 tokens; `SFTConfig(assistant_only_loss=True, max_length=None)` trains on the answers alone.
 `synth export` writes the forms of other trainers."""
+
+_USE = """## Intended use
+To tune vision-language models that answer questions about images, and to study how such data should be chosen.
+
+- **Not to evaluate models.** Some answers are wrong; a benchmark needs answers that people checked.
+- **Not as a source of facts**, about persons least of all: the texts describe images, and some describe them wrong.
+- **Not beyond the licences of the images.** The column `license` has what the source states of each, if it does.
+
+A tuned model learns the manners of whoever answered, and the errors and gaps with them."""
+
+_AGAIN = """With synthgen {version}; SOURCE is where the images are, FOLDER is where the data go. The same images,
+settings and definition files give the same plan; replies of a model can differ with its hardware and its version. The
+record in the output folder, `frozen/`, has all settings and definition files word by word."""

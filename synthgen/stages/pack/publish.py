@@ -6,8 +6,11 @@ It runs on the driver after the last commit, so that a plain glob over the folde
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from synthgen import __version__
 from synthgen.config.selection import SelectConfig
-from synthgen.stages.pack.card import ShardContents, card
+from synthgen.stages.pack.card import CardNotes, ShardContents, card
+from synthgen.stages.pack.card_notes import examples_section, faults_section
+from synthgen.stages.pack.command import command_of
 from synthgen.stages.pack.samples import ORIGINS, TURN_KINDS, PackContext, ShardSummary, summarize
 from synthgen.stages.pack.schema import card_features, sample_schema
 from synthgen.store import Lease, RunFolder
@@ -40,7 +43,9 @@ def publish(
     lease.check()  # as late as possible: by the log read here, the files of a new driver would look stale
     data.remove(stale)
     facts = {**facts, **_asked_again(folder)}
-    stage.folder.write("README.md", card(contents, facts, select, context.pack).encode())
+    command = command_of(folder.record) if folder.record else ""
+    notes = CardNotes(examples_section(folder), faults_section(folder), command, __version__)
+    stage.folder.write("README.md", card(contents, facts, select, context.pack, notes).encode())
     return contents
 
 

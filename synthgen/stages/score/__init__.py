@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from synthgen.console import Loading, StageProgress, note, scoring_note
+from synthgen.console import Cost, Loading, Meter, StageProgress, note
 from synthgen.engines.kinds import first_wait, gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
@@ -19,6 +19,7 @@ from synthgen.stages.score.context import PassContext, contexts_of, waves_of
 from synthgen.stages.score.receipt import make_receipt
 from synthgen.stages.score.todo import count_pending, find_pending, object_ids, todo
 from synthgen.stages.score.worker import ScoreWorker, build
+from synthgen.stages.spending import spending
 from synthgen.store import Folder, Receipt
 from synthgen.tables import SCORE, split_partition
 from synthgen.tables.passes import DECIDED, TAKEN
@@ -93,18 +94,18 @@ def _run_round(
 ) -> Iterator[Receipt]:
     pairs = [count_pending(context, tasks) for context, tasks in works]
     title = " and ".join(context.name for context, _ in works)
-    loading = Loading(first_wait([context.engine for context, _ in works]))
+    meter = Meter(Loading(first_wait([context.engine for context, _ in works])), lambda _: _cost(works, counters))
     for (context, _), spec in zip(works, specs, strict=True):
         size = memory.generate_bytes(run.job.pipeline, context.engine)
         memory.note_workers(f"{SCORE.name} {context.name}", spec.size, size)
     total, is_bound = sum(count for count, _ in pairs), any(bound for _, bound in pairs)
+    counters: dict[str, Mapping[str, float]] = {}
     with StageProgress(f"{SCORE.name} {title}", total, "pair", is_bound=is_bound) as bar:
-        counters: dict[str, Mapping[str, float]] = {}
 
         def show(name: str, latest: Mapping[str, float]) -> None:
             counters[name] = latest
             both = sum((Counter(each) for each in counters.values()), Counter[str]())
-            bar.show(both.get("pairs", 0), scoring_note(both, loading))
+            bar.show(both.get("pairs", 0), meter.of_scores(both))
 
         pools = [
             PoolWork(spec, tasks, partial(show, context.name))
@@ -122,6 +123,15 @@ def _measured(receipt: Receipt) -> int:
     return max(count - max(0, free[name]) for name, count in rows.items())
 
 
+def _cost(works: Sequence[tuple[PassContext, list[Task]]], counters: Mapping[str, Mapping[str, float]]) -> Cost | None:
+    """Return the cost of passes that run side by side; None where it is not known of each, or not in one unit."""
+    costs = [spending(context.judge.settings)(counters.get(context.name, {})) for context, _ in works]
+    units = {cost.unit if cost else None for cost in costs}
+    return (
+        Cost(sum(cost.spent for cost in costs if cost), units.pop() or "") if len(units) == 1 and all(costs) else None
+    )
+
+
 def pool_of(context: PassContext, tasks: int | None, home: Path, strikes: Folder | None = None) -> PoolSpec:
     """Return the pool of a pass.
 
@@ -133,7 +143,8 @@ def pool_of(context: PassContext, tasks: int | None, home: Path, strikes: Folder
     """
     engine, images = context.engine, partial(object_ids, context)
     count = engine.replicas if tasks is None else min(engine.replicas, tasks)
-    return PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), strikes, home)
+    name = f"{SCORE.name} {context.name}"
+    return PoolSpec(build, context, images, count, engine.cpus, gpus_of(engine), strikes, home, name)
 
 
 def in_words(rounds: Sequence[Sequence[str]]) -> str:

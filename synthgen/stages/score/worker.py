@@ -71,4 +71,3 @@ class ScoreWorker(EngineWorker):
             scores.setdefault(name, []).extend(rows)
             for row in rows:
                 self._counters["values" if row["reason"] is None else "without"] += 1
-                self._counters["output_tokens"] += row["output_tokens"] or 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from synthgen.console import Loading, StageProgress, note, tagging_note
+from synthgen.console import Loading, Meter, StageProgress, note
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
 from synthgen.stages.tag.context import TagContext, context_of, resources
@@ -36,14 +36,15 @@ def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     context, settings = context_of(run.job, run.retry), run.job.pipeline.tag
     cpus, gpus = resources(context, settings.gpus)
     size = min(settings.workers, len(tasks))
-    spec = PoolSpec(build, context, partial(object_ids, context), size, cpus, gpus, run.strikes, run.job.home)
+    images = partial(object_ids, context)
+    spec = PoolSpec(build, context, images, size, cpus, gpus, run.strikes, run.job.home, TAG.name)
     memory.note_workers(TAG.name, size, memory.tag_bytes(run.job.pipeline))
     total = sum(count_objects(context, task) for task in tasks)
-    loading = Loading("the tagger is loading")
+    meter = Meter(Loading("the tagger is loading"))
     with StageProgress(TAG.name, total, "image") as bar:
 
         def show(counters: Mapping[str, float]) -> None:
-            bar.show(counters.get("images", 0.0), tagging_note(counters, loading))
+            bar.show(counters.get("images", 0.0), meter.of_images(counters))
 
         yield from run_pool(spec, tasks, show, run.signals)
     if tasks and (message := left_out_message(run.folder)):

@@ -14,6 +14,7 @@ from synthgen.commands.audit import command, labels, results
 from synthgen.commands.audit.labels import Label, add_label, new_label, read_labels
 from synthgen.commands.audit.server import Desk, app_of
 from synthgen.errors import Damaged, UserMistake
+from synthgen.stages.pack.card_notes import place_of
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import GENERATE, PLAN, SELECT
 from tests.fixtures.reports import write_run
@@ -220,6 +221,10 @@ def test_results_name_types_people_agreement_and_reasons(folder: RunFolder) -> N
     )
     assert "agreement of 2 people on 3 pairs: Krippendorff's alpha 0.44" in lines
     assert f"wrong because: {labels.WHYS[0]} (3)" in lines
+    faults = place_of(folder).read_json("faults.json", "")
+    assert (faults["people"], faults["labelled"], faults["share"][0]) == (2, 2, 0.5)
+    (of_type,) = faults["types"]
+    assert (of_type["type"], of_type["right"], of_type["whys"]) == ("coarse/scene", 1, {labels.WHYS[0]: 2})
 
 
 def test_a_pair_on_which_people_are_divided_is_unsure() -> None:

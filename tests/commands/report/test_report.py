@@ -21,6 +21,7 @@ from synthgen.config.selection import SelectConfig
 from synthgen.errors import UserMistake
 from synthgen.job import run_record
 from synthgen.job.funnel import funnels
+from synthgen.stages.pack.card_notes import place_of
 from synthgen.store import Folder, RunFolder
 from synthgen.store.denylist import Denylist, extend_denylist
 from synthgen.tables import GENERATE, SELECT
@@ -279,6 +280,19 @@ def test_a_run_that_changed_nothing_leaves_its_report(folder: RunFolder) -> None
     assert report.write_after_run(folder) == place and len(Path(place).read_bytes()) == len(before)
     report.forget_report(folder)
     assert not Path(place).exists()
+
+
+def test_the_card_gets_some_kept_pairs_of_the_report_with_their_pictures(folder: RunFolder) -> None:
+    place = place_of(folder)
+    report.write_report(folder)
+    assert not place.names(), "only a run writes its card"
+    report.write_after_run(folder)
+    examples = place.read_json("examples.json", "")
+    assert [each["type"] for each in examples] == ["coarse/scene"], "of each type one"
+    assert place.names(".webp") == [examples[0]["picture"]] and place.read(examples[0]["picture"])[8:12] == b"WEBP"
+    assert examples[0]["question"] and examples[0]["answer"]
+    report.forget_report(folder)
+    assert not place.names()
 
 
 def test_pictures_that_would_make_the_page_large_are_left_out(
