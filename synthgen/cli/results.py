@@ -36,6 +36,22 @@ def report(
 
 
 @app.command(cls=OnFolder)
+def browse(
+    out: FolderArgument,
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="PLACE", help="The page to open, as the foot of each page names it."),
+    ] = "",
+    port: Annotated[int, typer.Option(help="Of the pages on this machine; default: any free one.", min=0)] = 0,
+) -> None:
+    """Search the pairs, images and tags of a run on local pages, and see how each pair came about."""
+    from synthgen.commands import browse as browsing
+    from synthgen.commands.open import open_run_folder
+
+    browsing.browse(open_run_folder(out), browsing.BrowseRequest(port, at))
+
+
+@app.command(cls=OnFolder)
 def audit(
     out: FolderArgument,
     who: Annotated[
