@@ -32,7 +32,8 @@ def stored_job(folder: RunFolder) -> Job:
         ScoringPass(name, settings, _model(stored.get(name), settings.model), definitions.passes[name])
         for name, settings in pipeline.passes.items()
     )
-    return Job(folder.out, pipeline, definitions, model, record["shape"], home.absolute(), asking, passes)
+    shape = {"planned": {}, **record["shape"]}  # a folder of an older synth need not have every group
+    return Job(folder.out, pipeline, definitions, model, shape, home.absolute(), asking, passes)
 
 
 def _model(stored: Any, name: str) -> ModelName:

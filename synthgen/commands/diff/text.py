@@ -6,6 +6,7 @@ from typing import Any
 
 from synthgen.commands.diff.compare import STATES, Change, Compared, ScoreChange
 from synthgen.commands.diff.examples import SideBySide
+from synthgen.commands.report.page import NOTHING
 from synthgen.console import pluralize
 
 MOST_LINES = 12  # of a table
@@ -89,7 +90,7 @@ def _scores(scores: Sequence[ScoreChange]) -> Iterator[str]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    return NOTHING if value is None else f"{value:.3g}"
 
 
 def _examples(shown: Sequence[SideBySide]) -> Iterator[str]:
