@@ -152,7 +152,8 @@ async def _ask(
 
 def _together(context: GenerateContext, subject: Subject, own: Row) -> list[Row]:
     """Return the rows whose calls the prompt of a row depends on: those of its call, or all of its image."""
-    if "asked" not in variables_of(context.prompts.ask(own["form"]).text):
+    is_told = "asked" in variables_of(context.prompts.ask(own["form"]).text)
+    if not is_told or context.prompts.type_of(own["type"]).follows:
         return _of_call(subject, own)
     known = [row for row in subject.asked.values() if context.prompts.has_type(row["type"])]
     return [row for row in known if row["raw_question"] and not context.prompts.type_of(row["type"]).follows]
@@ -208,7 +209,9 @@ async def _scoring(files: Files, subject: Subject, row: Row) -> list[Call]:
 async def _score_calls(context: ConversationContext, model: str, subject: Subject, row: Row, before: str) -> list[Call]:
     """Return the first calls of the scores of a model; `before` begins their names."""
     found: list[Call] = []
-    pair = replace(pair_in(context.prompts, subject, row), others=others_of(subject.rows.values()))
+    # What goes on from a pair came after all others, which were compared without it.
+    others = (dict(each) for each in subject.rows.values() if row["follows"] or not each["follows"])
+    pair = replace(pair_in(context.prompts, subject, row), others=others_of(others))
     for name in context.scores:
         if name not in SCORERS:  # the code of others is not run to be looked at
             continue

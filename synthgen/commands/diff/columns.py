@@ -80,12 +80,14 @@ class Columns:
     @property
     def is_kept(self) -> npt.NDArray[np.bool_]:
         """Which rows are kept pairs."""
-        return self.outcome == 0
+        is_kept: npt.NDArray[np.bool_] = self.outcome == 0
+        return is_kept
 
     @property
     def is_pair(self) -> npt.NDArray[np.bool_]:
         """Which rows are pairs."""
-        return self.pair != 0
+        is_pair: npt.NDArray[np.bool_] = self.pair != 0
+        return is_pair
 
 
 def read_columns(folder: RunFolder, progress: Callable[[int], None] = lambda partitions: None) -> Columns:

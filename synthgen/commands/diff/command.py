@@ -81,10 +81,11 @@ def _sides(first: RunFolder, second: RunFolder | None, at: str | None) -> Sides:
         old = as_of(first, parse_moment(at)) if at is not None else before_last(first)
         when = f"at {parse_moment(at):%Y-%m-%d %H:%M} UTC" if at is not None else "before its last command"
         return Sides((old, first), (f"{url} {when}", f"{url} now"), ())
-    shapes = []
-    for folder in (first, second):
-        shapes.append({key: value for key, value in run_record.record_of(folder)["shape"].items() if key not in BESIDE})
-    settings = words_of(list(differences(*shapes)))
+    old_shape, new_shape = (
+        {key: value for key, value in run_record.record_of(folder)["shape"].items() if key not in BESIDE}
+        for folder in (first, second)
+    )
+    settings = words_of(list(differences(old_shape, new_shape)))
     more = [f"and {len(settings) - MOST_SETTINGS:,} more"] if len(settings) > MOST_SETTINGS else []
     names = url, display_uri(second.out.url)
     selections = [run_record.pipeline_of(folder).selection.model_dump(mode="json") for folder in (first, second)]

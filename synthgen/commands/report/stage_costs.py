@@ -50,11 +50,11 @@ def stage_costs(folder: RunFolder, pipeline: Pipeline, costs: Mapping[str, Cost]
         asked: What the asking calls cost where another model answers; they are part of the costs of pairs.
     """
     held, generate = seconds_held(folder), pipeline.generate
-    own = [cost for name, cost in costs.items() if name == PAIRS or not pass_of_score(name)]
+    own = {name: cost for name, cost in costs.items() if name == PAIRS or not pass_of_score(name)}
     parts = [(ASK.name, generate.asker, asked)] if generate.is_split else []
     parts.append((GENERATE.name, generate.answerer, total_of(own).less(asked)))
     for name, settings in pipeline.passes.items():
-        of_pass = [cost for score, cost in costs.items() if pass_of_score(score.removeprefix("score ")) == name]
+        of_pass = {each: cost for each, cost in costs.items() if pass_of_score(each.removeprefix("score ")) == name}
         parts.append((pass_label(name), settings, total_of(of_pass)))
     return [_stage_cost(stage, settings, cost, held[stage]) for stage, settings, cost in parts if stage in held]
 
