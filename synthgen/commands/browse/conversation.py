@@ -22,7 +22,6 @@ from synthgen.commands.browse.stored import (
     assignment_in,
     keyed_replies,
     pair_in,
-    recipe_now,
     seed_of,
     session_of,
     subject_of,
@@ -120,9 +119,8 @@ async def _asking(files: Files, subject: Subject, row: Row) -> list[Call]:
     name, own = row["assignment_id"], subject.asked[row["assignment_id"]]
     if own["raw_question"] is None:
         return []
-    context = files.context
-    follows = context.prompts.type_of(row["type"]).follows
-    context = context.first_pass() if context.asker and not follows else context
+    follows = files.context.prompts.type_of(row["type"]).follows
+    context = files.context if follows else files.first_pass or files.context
     together = _together(context, subject, own)
     call = Call("ask", _asker(row), reply=own["raw_question"], doubt=UNKNOWN, questions=len(_of_call(subject, own)))
     engine = StoredReplies(keyed_replies(context, subject, "ask"))
@@ -132,9 +130,15 @@ async def _asking(files: Files, subject: Subject, row: Row) -> list[Call]:
     request = engine.request_of(mine.reply) if mine else None
     if mine is None or request is None:
         return [call]
-    is_own = recipe_now(context, subject, name) == own["recipe"] and _is_same(mine, own)
+    is_own = _recipe(files, context, subject, name) == own["recipe"] and _is_same(mine, own)
     doubt = OF_OLDER_FILES if not is_own else ASKED_AGAIN if _has_later(context, subject, own, together) else EXACT
     return [replace(call, system=request.system or "", prompt=request.text, doubt=doubt)]
+
+
+def _recipe(files: Files, context: GenerateContext, subject: Subject, name: str) -> str | None:
+    """Return the recipe of an assignment by the files of now; None if its type is gone, or the plan lost it."""
+    row = subject.planned.get(name)
+    return context.recipe_of(files.recipes_of(context), row) if row else None
 
 
 async def _ask(
@@ -193,7 +197,7 @@ async def _answering(files: Files, subject: Subject, row: Row) -> list[Call]:
     if not engine.calls:
         return [replace(call, title="answer of the prompt pack, without a call")]
     request = engine.calls[-1][0]
-    doubt = EXACT if recipe_now(context, subject, row["assignment_id"]) == row["recipe"] else OF_OLDER_FILES
+    doubt = EXACT if _recipe(files, context, subject, row["assignment_id"]) == row["recipe"] else OF_OLDER_FILES
     return [replace(call, system=request.system or "", prompt=request.text, doubt=doubt)]
 
 

@@ -9,6 +9,7 @@ from synthgen.job.stored import stored_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import GenerateContext
+from synthgen.stages.generate.context import Recipes
 from synthgen.stages.plan.epochs import latest_epoch
 from synthgen.store import RunFolder
 
@@ -32,6 +33,20 @@ class Files:
     def context(self) -> GenerateContext:
         """What shapes pairs."""
         return generate.context_of(self.job)
+
+    @cached_property
+    def first_pass(self) -> GenerateContext | None:
+        """What shapes questions where another model asks; None where one does both."""
+        return self.context.first_pass() if self.context.asker else None
+
+    @cached_property
+    def _recipes(self) -> dict[bool, Recipes]:
+        contexts = filter(None, (self.first_pass, self.context))
+        return {context.is_first_pass: context.recipes() for context in contexts}
+
+    def recipes_of(self, context: GenerateContext) -> Recipes:
+        """Return the recipes of a context by the files of now."""
+        return self._recipes[context.is_first_pass]
 
 
 class FilesOfRun:

@@ -117,9 +117,3 @@ def keyed_replies(context: GenerateContext, subject: Subject, purpose: str) -> d
     """Return the stored replies to asking calls, each by the seed of every row that it is stored in."""
     rows = [row for row in subject.asked.values() if row["raw_question"] is not None]
     return {(purpose, seed_of(context, subject, row)): row["raw_question"] for row in rows}
-
-
-def recipe_now(context: GenerateContext, subject: Subject, name: str) -> str | None:
-    """Return the recipe of an assignment by the files of now; None if its type is gone, or the plan lost it."""
-    row = subject.planned.get(name)
-    return context.recipe_of(context.recipes(), row) if row else None

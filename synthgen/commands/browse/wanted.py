@@ -99,7 +99,7 @@ class Place:
     def parse(text: str) -> "Place | None":
         """Return the place of an address; None if it is none."""
         partition, _, row = text.rpartition(":")
-        return Place(partition, int(row)) if partition and row.isdecimal() else None
+        return Place(partition, int(row)) if partition and row.removeprefix("-").isdecimal() else None
 
 
 def is_below(column: pa.ChunkedArray | pa.Array, name: str) -> pa.ChunkedArray | pa.Array:
