@@ -35,6 +35,7 @@ from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import ConversationContext
 from synthgen.stages.generate.measures import SCORERS
 from synthgen.stages.generate.session import ImageSession
+from synthgen.stages.pack import redact
 from synthgen.stages.score import contexts_of
 
 EXACT = ""
@@ -85,7 +86,7 @@ def conversation_of(snapshot: Snapshot, files: Files, partition: str, row: Row) 
 def stored_calls(row: Row) -> list[Call]:
     """Return the calls as far as the tables have them, where nothing is known of the prompts."""
     asking = Call("ask", _asker(row), reply=row["raw_question"], doubt=UNKNOWN)
-    answering = Call("answer", row["model"] or "", reply=_reply(row), doubt=UNKNOWN)
+    answering = Call("answer", redact.model(row["model"] or ""), reply=_reply(row), doubt=UNKNOWN)
     return [call for call in (asking, answering) if call.reply is not None]
 
 
@@ -102,7 +103,7 @@ async def _calls(files: Files, subject: Subject, row: Row) -> list[Call]:
 
 
 def _asker(row: Row) -> str:
-    return str(row["ask_model"] or row["model"] or "")
+    return redact.model(row["ask_model"] or row["model"] or "")
 
 
 def _reply(row: Row) -> str | None:
@@ -193,7 +194,7 @@ async def _answering(files: Files, subject: Subject, row: Row) -> list[Call]:
     engine = StoredReplies({})
     session = session_of(engine, context.conversations())
     await session.answer(pair_in(context.prompts, subject, row).turn, seed=seed_of(context, subject, row))
-    call = Call("answer", row["model"] or "", reply=whole, has_image=bool(engine.calls))
+    call = Call("answer", redact.model(row["model"] or ""), reply=whole, has_image=bool(engine.calls))
     if not engine.calls:
         return [replace(call, title="answer of the prompt pack, without a call")]
     request = engine.calls[-1][0]
@@ -221,11 +222,7 @@ async def _score_calls(context: ConversationContext, model: str, subject: Subjec
             continue
         engine = StoredReplies({})
         await scoring.score(name, session_of(engine, context), pair)
-        requests = {(request.text, request.system, request.image is not None): request for request, _ in engine.calls}
-        found += [
-            Call(
-                f"score {before}{name}", model, request.system or "", request.text, has_image=request.image is not None
-            )
-            for request in requests.values()
-        ]
+        for request in {(each.text, each.system, each.image is None): each for each, _ in engine.calls}.values():
+            call = Call(f"score {before}{name}", redact.model(model), request.system or "", request.text)
+            found.append(replace(call, has_image=request.image is not None))
     return found

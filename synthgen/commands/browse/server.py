@@ -79,7 +79,7 @@ def app_of(desk: Desk) -> Starlette:
         "/tags": views.tags,
     }
     routes = [Route(path, _page_of(desk, view)) for path, view in pages.items()]
-    others = {"/step": _step, "/picture/{partition}/{object}": _picture, "/again": _again}
+    others = {"/step": _step, "/picture/{partition}/{object}": _picture, "/again": _again, "/icon.svg": _icon}
     routes += [Route(path, _with_desk(desk, answer)) for path, answer in others.items()]
     return app_under(desk.token, routes)
 
@@ -142,6 +142,11 @@ def _picture(desk: Desk, request: Request) -> Response:
     if isinstance(made, bytes):
         return Response(made, media_type="image/webp", headers=HEADERS)
     return Response(NOTHING.format(escape(made)), media_type="image/svg+xml", headers=HEADERS)
+
+
+def _icon(desk: Desk, request: Request) -> Response:
+    """Return the sign of the pages, for which a browser would ask outside of their address."""
+    return Response(text_of(__package__, "icon.svg"), media_type="image/svg+xml", headers=HEADERS)
 
 
 def _again(desk: Desk, request: Request) -> Response:
