@@ -76,27 +76,26 @@ def _stage_cost(stage: str, settings: GenerateConfig, cost: Cost, seconds: float
 def seconds_held(folder: RunFolder) -> dict[str, float]:
     """Return for how many seconds each stage and each scoring pass was at work, summed over the runs.
 
-    Passes that work side by side count for the whole time each, unlike in `seconds_at_work`. What a run does before its
-    first commit is not known.
+    It is at work from the end of what was done before it to its last commit, so passes that work side by side count for
+    the whole time each, unlike in `seconds_at_work`. What a run does before its first commit is not known.
     """
     seconds: dict[str, float] = {}
-    for commits in _by_term(folder).values():
-        before: dict[str, datetime] = {}  # each stage → the commit before its first
-        after: dict[str, datetime] = {}
-        last = commits[0][0]
-        for at, stage in commits:
-            before.setdefault(stage, last)
-            after[stage] = last = at
-        for stage, start in before.items():
-            seconds[stage] = seconds.get(stage, 0.0) + (after[stage] - start).total_seconds()
+    for spans in _spans(folder).values():
+        begin = min(first for first, _ in spans.values())
+        for stage, (first, last) in spans.items():
+            start = max((end for _, end in spans.values() if end <= first and end < last), default=begin)
+            seconds[stage] = seconds.get(stage, 0.0) + (last - start).total_seconds()
     return seconds
 
 
-def _by_term(folder: RunFolder) -> dict[int, list[tuple[datetime, str]]]:
-    terms: dict[int, list[tuple[datetime, str]]] = {}
+def _spans(folder: RunFolder) -> dict[int, dict[str, tuple[datetime, datetime]]]:
+    """Return the first and the last commit of each stage in each run."""
+    terms: dict[int, dict[str, tuple[datetime, datetime]]] = {}
     for term, at, stage in _commits(folder):
-        terms.setdefault(term, []).append((at, stage))
-    return {term: sorted(commits) for term, commits in terms.items()}
+        spans = terms.setdefault(term, {})
+        first, last = spans.get(stage, (at, at))
+        spans[stage] = min(first, at), max(last, at)
+    return terms
 
 
 def _commits(folder: RunFolder) -> Iterator[tuple[int, datetime, str]]:

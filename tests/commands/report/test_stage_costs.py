@@ -1,6 +1,7 @@
 """GPU-hours and money by stage: the time that engines are held, and tokens of each model at its own price."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from synthgen.store import Commit, CommitLog, Folder, Receipt, RunFolder
 from synthgen.tables import ASK, GENERATE, PLAN, SCORE, SELECT, STAGES, StageSpec
 from tests.fixtures.reports import PIPELINE, write_run
 
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 VLLM = {"kind": "vllm", "gpus": 2, "replicas": 3}
 PRICE = {"gpu_hour": 2.0}
 GENERATING = {"model": "big", "prompts": "everyday", "engine": VLLM, "price": PRICE, "scores": []}
@@ -30,7 +32,7 @@ def folder_of(*commits: tuple[StageSpec, str, int, int]) -> RunFolder:
     logs: dict[str, dict[str, list[Commit]]] = {spec.folder: {} for spec in STAGES}
     for number, (spec, partition, term, second) in enumerate(commits):
         receipt = Receipt(partition, number + 1, {})
-        commit = Commit(receipt, term, f"2026-01-01T00:{second // 60:02}:{second % 60:02}+00:00", "digest")
+        commit = Commit(receipt, term, (NEW_YEAR + timedelta(seconds=second)).isoformat(), "digest")
         logs[spec.folder].setdefault(partition, []).append(commit)
     known = {name: CommitLog({key: tuple(each) for key, each in log.items()}) for name, log in logs.items()}
     return RunFolder(Folder("nowhere"), known)
@@ -48,7 +50,7 @@ def test_passes_side_by_side_are_held_for_the_whole_time_each_and_pauses_count_f
     )
     held = seconds_held(folder)
     assert held["generate"] == 150 + 10 and held["select"] == 5
-    assert (held["score: first"], held["score: second"]) == (50, 10 + 10)
+    assert (held["score: first"], held["score: second"]) == (50, 20)
     assert seconds_at_work(folder)["score"] == 50, "on the clock they share the time"
 
 
