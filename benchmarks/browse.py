@@ -3,8 +3,9 @@
 The made-up run of `report.py` is opened and asked for its pages one after the other, in a fresh process for each size,
 while its counts are made in the background as they are for a person. `slowest_page` is the slowest of the pages that
 open a search; `rare_words` is a search through everything for words that only the last pairs have, in as many requests
-as a browser makes. `diff` compares the run with another selection of it. Pictures come from the source and are not
-asked for. `ratio` is the slowest page over reading the columns of a report once.
+as a browser makes. `diff` compares the run with itself, which reads everything twice. Pictures come from the source and are
+not asked for. Seconds are of the clock and of a core, those of the counts in the background among them; `ratio` is the
+slowest page over reading the columns of a report once, both of a core.
 
     python benchmarks/browse.py [--quick]
 """
@@ -15,6 +16,8 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,44 +53,52 @@ def main() -> None:
         return
     most = 100_000 if is_quick(__doc__) else 1_000_000
     small, large = (in_fresh_process(__file__, "--size", count) for count in (most // 10, most))
-    print(f"{'seconds':<18} {small['pairs']:>12,} {large['pairs']:>12,}")
+    print(f"{'seconds, of a core':<20} {small['pairs']:>16,} {large['pairs']:>16,}")
     for name in ("opening", *PAGES, "pair", "next pair", "rare words", "counts", "diff"):
-        print(f"{name:<18} {small['seconds'][name]:>12.3f} {large['seconds'][name]:>12.3f}")
-    print(f"{'peak MB':<18} {small['peak_mb']:>12,.0f} {large['peak_mb']:>12,.0f}")
+        times = (f"{each['seconds'][name]:>8.3f} {each['cpu_seconds'][name]:>7.3f}" for each in (small, large))
+        print(f"{name:<20} {' '.join(times)}")
+    print(f"{'peak MB':<20} {small['peak_mb']:>16,.0f} {large['peak_mb']:>16,.0f}")
     print(json.dumps({"benchmark": "browse", **large}))
 
 
 def measure(count: int) -> dict[str, Any]:
     """Write `count` pairs, and time each page."""
     with tempfile.TemporaryDirectory() as folder:
-        out, seconds = Folder(f"{folder}/run"), dict[str, float]()
+        out, times = Folder(f"{folder}/run"), Times()
         with Lease.take(out) as lease:
             write_run(out, lease, count)
-        reading = _timed(lambda: read_once(RunFolder(out)))
-        start = time.perf_counter()
-        desk = Desk(out)
-        seconds["opening"] = time.perf_counter() - start
+        times.of("reading", lambda: read_once(RunFolder(out)))
+        desk = times.of("opening", lambda: Desk(out))
         client = TestClient(app_of(desk), base_url="http://127.0.0.1:8000")
         middle = desk.snapshot.partitions[len(desk.snapshot.partitions) // 2]
         for name, place in PAGES.items():
-            seconds[name] = _timed(lambda place=place: _get(client, desk, place.format(middle=middle)))
-        seconds |= _pair_pages(client, desk)
-        seconds["rare words"] = _timed(lambda: _search_everything(client, desk))
-        seconds["counts"] = _timed(desk.snapshot.tally.finish)
+            times.of(name, lambda place=place: _get(client, desk, place.format(middle=middle)))
+        _pair_pages(client, desk, times)
+        times.of("rare words", lambda: _search_everything(client, desk))
+        times.of("counts", desk.snapshot.tally.finish)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         desk.close()
-        seconds["diff"] = _timed(lambda: _diff(out, Path(folder)))
-    slowest = max(seconds[name] for name in PAGES)
-    shown = {name: round(value, 3) for name, value in seconds.items()}
-    ratio = round(slowest / reading, 4)
-    costs = {"reading_seconds": round(reading, 2), "slowest_page": round(slowest, 3), "peak_mb": round(peak)}
-    return {"pairs": count, "seconds": shown, **costs, "ratio": ratio}
+        times.of("diff", lambda: _diff(out, Path(folder)))
+    slowest = max(times.cpu[name] for name in PAGES)
+    costs = {"slowest_page": max(times.clock[name] for name in PAGES), "peak_mb": round(peak)}
+    seconds = {"seconds": times.clock, "cpu_seconds": times.cpu}
+    return {"pairs": count, **seconds, **costs, "ratio": round(slowest / times.cpu["reading"], 4)}
 
 
-def _timed(call: Any) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+@dataclass
+class Times:
+    """Seconds of the clock, and of a core, by name."""
+
+    clock: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+
+    def of(self, name: str, call: Callable[[], Any]) -> Any:
+        """Call, keep what it took, and return its result."""
+        start, cpu = time.perf_counter(), time.process_time()
+        result = call()
+        self.clock[name] = round(time.perf_counter() - start, 3)
+        self.cpu[name] = round(time.process_time() - cpu, 3)
+        return result
 
 
 def _get(client: TestClient, desk: Desk, place: str) -> str:
@@ -96,13 +107,13 @@ def _get(client: TestClient, desk: Desk, place: str) -> str:
     return str(reply.text)
 
 
-def _pair_pages(client: TestClient, desk: Desk) -> dict[str, float]:
+def _pair_pages(client: TestClient, desk: Desk, times: Times) -> None:
     """Time the page of a pair, and the step to the next of a search."""
     (place, *_) = re.findall(rf'class="whole" href="/{desk.token}/([^"]+)"', _get(client, desk, PAGES["of a type"]))
     place = place.replace("&amp;", "&")
     step = re.findall(rf'id="next" rel="next" href="/{desk.token}/([^"]+)"', _get(client, desk, place))[0]
-    first = _timed(lambda: _get(client, desk, place))
-    return {"pair": first, "next pair": _timed(lambda: _get(client, desk, step.replace("&amp;", "&")))}
+    times.of("pair", lambda: _get(client, desk, place))
+    times.of("next pair", lambda: _get(client, desk, step.replace("&amp;", "&")))
 
 
 def _search_everything(client: TestClient, desk: Desk) -> None:
