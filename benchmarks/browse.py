@@ -3,9 +3,9 @@
 The made-up run of `report.py` is opened and asked for its pages one after the other, in a fresh process for each size,
 while its counts are made in the background as they are for a person. `slowest_page` is the slowest of the pages that
 open a search; `rare_words` is a search through everything for words that only the last pairs have, in as many requests
-as a browser makes. `diff` compares the run with itself, which reads everything twice. Pictures come from the source and are
-not asked for. Seconds are of the clock and of a core, those of the counts in the background among them; `ratio` is the
-slowest page over reading the columns of a report once, both of a core.
+as a browser makes. `diff` compares the run with itself, which reads everything twice. Pictures come
+from the source and are not asked for. Seconds are of the clock and of a core, those of the counts in the background
+among them; `ratio` is the slowest page over reading the columns of a report once, both of a core.
 
     python benchmarks/browse.py [--quick]
 """

@@ -6,6 +6,7 @@ A page has its whole state in its address, so that it can be bookmarked, sent to
 import shlex
 from collections.abc import Callable, Mapping
 from html import escape
+from threading import Timer
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -30,6 +31,7 @@ SERVED = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
+READ_AHEAD_SECONDS = 2.0
 View = Callable[["Desk", Request], views.Page]
 NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="180"><text x="50%" y="50%" fill="#77828e" font-family="sans-serif" font-size="15" text-anchor="middle">no picture: {}</text></svg>'  # noqa: E501
 
@@ -46,6 +48,13 @@ class Desk:
         self.look_again()
         pipeline = self.snapshot.pipeline
         self.pictures = PictureDesk(self.snapshot.folder, pipeline.source, pipeline.images)
+        templates = environment(__package__)
+        for name in templates.list_templates(["html"]):
+            templates.get_template(name)  # it is compiled now, and not while somebody waits for the first page
+        # They are read before somebody opens a pair, and after the first page, which Python would slow down for it.
+        self._read_ahead = Timer(READ_AHEAD_SECONDS, self.files.get)
+        self._read_ahead.daemon = True
+        self._read_ahead.start()
 
     def look_again(self) -> None:
         """Show the run as it is now."""
@@ -58,6 +67,7 @@ class Desk:
 
     def close(self) -> None:
         """End what works in the background."""
+        self._read_ahead.cancel()
         self.snapshot.tally.stop()
         self.pictures.close()
 
