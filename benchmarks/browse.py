@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def measure(count: int) -> dict[str, Any]:
         client = TestClient(app_of(desk), base_url="http://127.0.0.1:8000")
         middle = desk.snapshot.partitions[len(desk.snapshot.partitions) // 2]
         for name, place in PAGES.items():
-            times.of(name, lambda place=place: _get(client, desk, place.format(middle=middle)))
+            times.of(name, partial(_get, client, desk, place.format(middle=middle)))
         _pair_pages(client, desk, times)
         times.of("rare words", lambda: _search_everything(client, desk))
         times.of("counts", desk.snapshot.tally.finish)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.commands.browse import views
+from synthgen.commands.browse import search as searching
 from synthgen.commands.browse.server import Desk, app_of
 from synthgen.store import Folder
 from tests.fixtures.browser import EVIL, PHONE, Opened
@@ -119,7 +119,7 @@ def test_a_filter_is_an_address_that_opens_the_same_list(browser: Any, plain: st
 def test_a_long_search_goes_on_by_itself_until_everything_was_looked_at(
     browser: Any, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views.search, "__defaults__", (0.0,))
+    monkeypatch.setattr(searching.search, "__defaults__", (0.0,))
     found = opened(browser, plain, "pairs?q=number+2")
     found.until("document.getElementById('shown').textContent === '6 shown'")
     assert found.page.locator("#list .card").count() == 6
