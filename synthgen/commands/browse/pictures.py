@@ -13,7 +13,7 @@ from threading import Lock, Thread
 
 from synthgen.commands.report.examples import ImagePlace
 from synthgen.commands.report.pictures import PictureSize, encode, limits_of, read_pictures
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.ingest.images import DecoderPool
 from synthgen.store import RunFolder
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from synthgen.commands.plan.pricing import Usage, has_price, hours, money
 from synthgen.commands.report.costs import PAIRS, Cost, total_of
-from synthgen.config.pipeline import GenerateConfig, Pipeline
+from synthgen.config.generation import GenerateConfig
+from synthgen.config.pipeline import Pipeline
 from synthgen.engines.kinds import gpus_of
 from synthgen.stages.pack import redact
 from synthgen.store import RunFolder
