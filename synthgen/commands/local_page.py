@@ -54,7 +54,10 @@ def app_under(token: str, routes: Sequence["Route"]) -> "Starlette":
 
 
 def listen(port: int) -> socket.socket:
-    """Return a socket on this machine; port 0 is any free one.
+    """Return a socket on this machine that takes connections, for whoever opens the address before it is served.
+
+    Args:
+        port: 0 is any free one.
 
     Raises:
         UserMistake: The port cannot be used.
@@ -63,6 +66,7 @@ def listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((LOOPBACK, port))
+        listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
         raise UserMistake(f"--port {port}: cannot be used ({one_line(error)}); name another, or none") from error

@@ -1,6 +1,10 @@
 """The pages of a run: what they find, what they say of a pair, who may see them, and that texts in them are texts."""
 
 import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -308,11 +312,25 @@ def test_every_page_names_the_command_that_opens_it(reader: Reader) -> None:
     assert f"synth browse {reader.desk.out.url} --at 'pairs?outcome=kept'" in texts(reader, "pairs?outcome=kept")
 
 
+def test_the_command_serves_the_page_that_was_named_as_soon_as_it_names_it_and_ends_by_ctrl_c(
+    folder: RunFolder,
+) -> None:
+    command = [sys.executable, "-m", "synthgen", "browse", folder.out.url, "--at", "/pairs?outcome=kept"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "open this page, and stop with Ctrl-C:\n"
+        url = process.stderr.readline().strip()
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            assert reply.read().decode().count('class="card"') == 6 and url.endswith("/pairs?outcome=kept")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0 and process.stderr.read() == ""
+
+
 def test_a_folder_without_a_run_and_a_missing_server_are_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserMistake, match="holds no synth run"):
         command.browse(RunFolder(Folder(str(tmp_path))), command.BrowseRequest())
-    monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserMistake, match=r"synth browse needs starlette and uvicorn.*\.\[audit\]"):
         check_installed("browse")
