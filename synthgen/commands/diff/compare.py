@@ -46,7 +46,7 @@ class ScoreChange:
         counts: Of pairs with a value.
         means: Of all pairs; None without any.
         kept_means: Of the kept ones.
-        both: Pairs that have a value in both.
+        both: Pairs with the same words that have a value in both.
         moved: Those of them with another value.
         shift: The mean change of those that have moved.
     """
@@ -211,9 +211,10 @@ def _score(name: str, before: Columns, after: Columns, rows: Pairing) -> ScoreCh
 
 
 def same_pairs(before: Columns, after: Columns, rows: Pairing) -> Pairing:
-    """Return the rows of pairs that are the same in both."""
+    """Return the rows of pairs that are the same in both, or were made again word for word."""
     old, new = rows
-    is_same = before.is_pair[old] & (before.pair[old] == after.pair[new])
+    has_words = (before.question[old] == after.question[new]) & (before.answer[old] == after.answer[new])
+    is_same = before.is_pair[old] & ((before.pair[old] == after.pair[new]) | has_words)
     return old[is_same], new[is_same]
 
 

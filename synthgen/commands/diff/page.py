@@ -49,7 +49,7 @@ def page_of(
         "types": _changed(found.types),
         "tags": _changed(found.tags),
         "most": MOST_ROWS,
-        "kinds": [*kinds, ("moved", "Scores that moved most", "of pairs that are the same in both", moved)],
+        "kinds": [*kinds, ("moved", "Scores that moved most", "of pairs that have the same words in both", moved)],
         "pictures": shown[1],
     }
     return html_of(__package__, "diff.html", values).encode(errors="replace")

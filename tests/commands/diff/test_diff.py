@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from synthgen.commands.diff import DiffRequest, diff
@@ -207,6 +207,7 @@ def columns_of(rows: list[tuple[int, int]]) -> Columns:
     )
 
 
+@example([(1, 1), (1, 2), (2, 1)], [(1, 3), (2, 1), (2, 2)])
 @given(*[some.lists(some.tuples(some.integers(1, 4), some.integers(1, 3)), max_size=8)] * 2)
 def test_a_question_is_answered_otherwise_where_the_other_run_never_says_what_this_one_says(
     before: list[tuple[int, int]], after: list[tuple[int, int]]
