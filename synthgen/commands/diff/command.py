@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from synthgen.commands.diff import examples, text
 from synthgen.commands.diff.columns import Columns, read_columns
@@ -41,11 +42,30 @@ class DiffRequest:
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared: the runs before and after with their names, and how their settings differ."""
+    """What is compared.
+
+    Attributes:
+        folders: The runs before and after.
+        whens: What of them is meant, after the names of their folders.
+        settings: How their settings differ, in words.
+    """
 
     folders: tuple[RunFolder, RunFolder]
-    names: tuple[str, str]
+    whens: tuple[str, str]
     settings: Sequence[str]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Both sides with their folders."""
+        urls = [display_uri(folder.out.url) for folder in self.folders]
+        return urls[0] + self.whens[0], urls[1] + self.whens[1]
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """Both sides as the page has them, which may be given away: of local folders the names alone."""
+        urls = [folder.out.url for folder in self.folders]
+        names = [display_uri(url) if "://" in url else PurePath(url).name for url in urls]
+        return names[0] + self.whens[0], names[1] + self.whens[1]
 
 
 def diff(first: RunFolder, second: RunFolder | None, request: DiffRequest) -> str:
@@ -66,7 +86,7 @@ def diff(first: RunFolder, second: RunFolder | None, request: DiffRequest) -> st
     shown, places = examples.load(sides.folders, columns, examples.choose(*columns, found))
     if target is not None:
         pictures = examples.pictures_of(sides.folders, places) if request.has_pictures else {}
-        page = page_of(found, sides.names, sides.settings, columns, (shown, pictures))
+        page = page_of(found, sides.titles, sides.settings, columns, (shown, pictures))
         note(f"page: {write_html(target, page)}")
     if request.as_json:
         return json.dumps(text.as_json(found, sides.names, sides.settings), ensure_ascii=False)
@@ -76,21 +96,19 @@ def diff(first: RunFolder, second: RunFolder | None, request: DiffRequest) -> st
 def _sides(first: RunFolder, second: RunFolder | None, at: str | None) -> Sides:
     if second is not None and at is not None:
         raise UserMistake("--before: is of one run, and two are named; leave one of them out")
-    url = display_uri(first.out.url)
     if second is None:
         old = as_of(first, parse_moment(at)) if at is not None else before_last(first)
-        when = f"at {parse_moment(at):%Y-%m-%d %H:%M} UTC" if at is not None else "before its last command"
-        return Sides((old, first), (f"{url} {when}", f"{url} now"), ())
+        when = f" at {parse_moment(at):%Y-%m-%d %H:%M} UTC" if at is not None else " before its last command"
+        return Sides((old, first), (when, " now"), ())
     old_shape, new_shape = (
         {key: value for key, value in run_record.record_of(folder)["shape"].items() if key not in BESIDE}
         for folder in (first, second)
     )
     settings = words_of(list(differences(old_shape, new_shape)))
     more = [f"and {len(settings) - MOST_SETTINGS:,} more"] if len(settings) > MOST_SETTINGS else []
-    names = url, display_uri(second.out.url)
     selections = [run_record.pipeline_of(folder).selection.model_dump(mode="json") for folder in (first, second)]
     settings = settings[:MOST_SETTINGS] + more + _selection_words(*selections)
-    return Sides((first, second), names, settings)
+    return Sides((first, second), ("", ""), settings)
 
 
 def _selection_words(before: object, after: object) -> list[str]:

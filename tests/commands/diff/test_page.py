@@ -56,4 +56,6 @@ def test_without_pictures_the_source_is_not_read(tmp_path: Path, monkeypatch: py
     after = write_run(Folder(str(tmp_path / "after")), tmp_path / "photos", reason="kept")
     monkeypatch.setattr("synthgen.commands.diff.examples.load_pictures", lambda *_: pytest.fail("the source was read"))
     diff(before, after, DiffRequest(html=str(tmp_path / "x.html"), has_pictures=False))
-    assert "data:image" not in (tmp_path / "x.html").read_text(encoding="utf-8").replace("img-src data:", "")
+    text = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "data:image" not in text.replace("img-src data:", "")
+    assert str(tmp_path) not in text and "before: before<br>after: after" in text
