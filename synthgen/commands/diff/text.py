@@ -81,7 +81,8 @@ def _changes(head: str, what: str, changes: Sequence[Change]) -> Iterator[str]:
 def _scores(scores: Sequence[ScoreChange]) -> Iterator[str]:
     if not any(score.moved or score.counts[0] != score.counts[1] for score in scores):
         return
-    yield f"{'score':<28} {'mean before':>12} {'after':>9} {'kept before':>12} {'after':>9}  of pairs with the same words"
+    means = f"{'mean before':>12} {'after':>9} {'kept before':>12} {'after':>9}"
+    yield f"{'score':<28} {means}  of pairs with the same words"
     for score in scores:
         means = f"{_number(score.means[0]):>12} {_number(score.means[1]):>9}"
         kept = f"{_number(score.kept_means[0]):>12} {_number(score.kept_means[1]):>9}"
