@@ -29,6 +29,7 @@ class Example:
 
     Attributes:
         id: Of its pair; empty without one.
+        assignment_id: Of its row in its partition.
         why: "kept", or the reason against it.
         place: The name of its image in the source, as samples show it.
         before: The pair that its question goes on from, if there is one.
@@ -39,6 +40,8 @@ class Example:
     """
 
     id: str
+    assignment_id: str
+    partition: str
     outcome: str
     why: str
     type: str
@@ -98,7 +101,8 @@ def load_examples(
             place = shown(image["uri"]) if image.get("uri") else ""
             why = KEPT if outcome == KEPT else each.group
             example = _example((outcome, why), row, place, image, values)
-            found[each.assignment_id] = replace(example, before=before.get(row["follows"] or ""))
+            example = replace(example, partition=partition, before=before.get(row["follows"] or ""))
+            found[each.assignment_id] = example
             if image.get("uri"):
                 places[row["image_id"]] = ImagePlace(*(image[key] for key in PLACE))
     return [found[each.assignment_id] for _, each in drawn if each.assignment_id in found], places
@@ -138,6 +142,8 @@ def _example(
     scores = values.get(row["pair_id"] or "", {})
     return Example(
         id=row["pair_id"] or "",
+        assignment_id=row["assignment_id"],
+        partition="",
         outcome=decision[0],
         why=decision[1],
         type=row["type"] or "none",
@@ -152,11 +158,11 @@ def _example(
         reply=shorten(row["raw_answer"] or row["raw_question"]) if row["answer"] is None else "",
         detail=shorten(row["detail"]),
         scores=tuple((name, score["value"], score["reason"] or "") for name, score in scores.items()),
-        tags=_leaves(image.get("tags") or ()),
+        tags=leaves_of(image.get("tags") or ()),
     )
 
 
-def _leaves(tags: Iterable[Row]) -> tuple[tuple[str, float | None], ...]:
+def leaves_of(tags: Iterable[Row]) -> tuple[tuple[str, float | None], ...]:
     """Return the lowest tags of an image with their scores, the best first."""
     best: dict[str, float | None] = {}
     for tag in tags:
