@@ -23,20 +23,26 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.train import lora, packing, pretrained
 from synthgen.train import monitor as monitoring
-from synthgen.train.agreement import Step, agree
-from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
-from synthgen.train.dataset import ShardFile, rows
-from synthgen.train.encode import IGNORED, Encoder, MicroBatch
+from synthgen.train.agreement import Spares, Step, agree
+from synthgen.train.checkpoints import load_checkpoint, write_checkpoint
+from synthgen.train.encode import IGNORED, Encoder, MicroBatch, blank_image
+from synthgen.train.feed import Feed
 from synthgen.train.group import ALONE, Group
+from synthgen.train.image_size import image_size, tell_model
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
 from synthgen.train.loss import answer_loss, answer_losses, turn_losses
+from synthgen.train.measure import Measure
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
+from synthgen.train.stream import rows
 from synthgen.train.turns import TurnLoss
 
 MAX_GRADIENT_NORM = 1.0
 NAMED_PAIRS = 3  # of a loss that is not finite
+GREETING = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
+FEW_TEXTS = 64  # rows of text alone, after which no more are looked at for one with an image
 
 Line = dict[str, Any]  # of log.jsonl
 
@@ -45,7 +51,7 @@ Line = dict[str, Any]  # of log.jsonl
 class TrainingRun:
     """The inputs, the output folder and the settings of a training."""
 
-    files: Sequence[ShardFile]
+    feed: Feed
     model: str  # a folder or a hub name, as typed
     folder: Path  # the model's files
     out: Path
@@ -71,6 +77,7 @@ UNWATCHED = Watch()
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)
+    tell_model(model, image_size(run.folder, run.settings))
     pretrained.set_trainable(model, run.settings.what)
     if run.settings.lora:
         torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
@@ -115,14 +122,17 @@ def learn(
     if group.is_first:
         trim_log(run.out, progress.steps, monitoring.FILE)
     model.train()
-    spare = _spare(run, processor) if group.size > 1 else None
+    spares = _spares(run, processor) if group.size > 1 else None
+    measure = Measure(run.feed, settings, processor, spares, group)
     if settings.pack_tokens:
         _check_packing(run, model, processor, group)
-    loader = batches(run.files, processor, settings, progress.position, group)
+    if not progress.steps and measure.is_due(0):
+        monitor.write_held_out(0, measure.answers(model))
+    loader = batches(run.feed, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
         while progress.steps < settings.steps:
-            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
+            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spares, group))
             waited = time.monotonic() - started
             rate = learning_rate(progress.steps, settings)
             taken = step(model, optimizer, planned, rate, group, watch)
@@ -140,6 +150,8 @@ def learn(
             is_kept = is_end or progress.steps % settings.checkpoint_every == 0
             if is_kept or monitoring.is_due(progress.steps):
                 monitor.write(progress.steps)
+            if measure.is_due(progress.steps):
+                monitor.write_held_out(progress.steps, measure.answers(model))
             if is_kept:
                 write_checkpoint(run.out, model, optimizer, progress, group)
             if is_end:
@@ -160,16 +172,8 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
         if planned.answer_tokens:
             return replace(planned, skipped=skipped)
         empty += run.settings.batch
-        if empty >= sum(file.rows for file in run.files):
+        if empty >= run.feed.rows:
             _first_usable(run, processor)
-
-
-def _trim_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
-    """Remove what follows step `steps` from the log and from the rows of the monitor; return the lines of the log."""
-    if not group.is_first:
-        return []
-    trim_log(run.out, steps, monitoring.FILE)
-    return trim_log(run.out, steps)
 
 
 def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
@@ -184,28 +188,36 @@ def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -
     model.train()
 
 
-def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
-    """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
-    (usable,) = _first_usable(run, processor)
-    return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
+def _spares(run: TrainingRun, processor: Any) -> Spares:
+    """Return a row with an image and one without, with labels that are all ignored."""
+    encoder, silent = Encoder(processor, run.settings), list[MicroBatch]()
+    for images in ([{"bytes": blank_image()}], []):
+        micro_batch, skipped = encoder.encode([{"images": images, "messages": GREETING}])
+        if micro_batch is None:
+            raise UserMistake(f"the processor of this model refuses a greeting: {describe_skipped(skipped)}")
+        silent.append(replace(micro_batch, labels=torch.full_like(micro_batch.labels, IGNORED)))
+    return Spares(*silent)
 
 
 def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
-    """Return the first usable rows of the stream, each in a micro-batch of its own.
+    """Return the first usable rows of the stream with images, each in a micro-batch of its own.
+
+    Those of text alone stand in where there is no other.
 
     Raises:
         UserMistake: There is none.
     """
-    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
-    usable: list[MicroBatch] = []
-    for row in islice(rows(run.files, run.settings.seed, 0), total):
+    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), run.feed.rows
+    usable, texts = list[MicroBatch](), list[MicroBatch]()
+    for row in islice(rows(run.feed, run.settings, 0), total):
         micro_batch, failed = encoder.encode([row])
-        usable += [micro_batch] if micro_batch and micro_batch.answer_tokens else []
-        if len(usable) == count:
-            return usable
+        if micro_batch and micro_batch.answer_tokens:
+            (usable if micro_batch.has_images else texts).append(micro_batch)
+        if len(usable) == count or len(texts) == FEW_TEXTS:
+            break
         skipped += failed
-    if usable:
-        return usable * count
+    if usable or texts:
+        return [*usable, *texts, *(usable or texts) * count][:count]
     raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
 
 
