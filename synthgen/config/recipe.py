@@ -1,8 +1,8 @@
 """Recipes: a training in stages, as a file of `pipelines/recipes/`.
 
-A stage is the section `train` of a pipeline with a name, and with the data sets that it takes rows from, by weight. What
-a stage does not name is as the recipe's `train` says, and what that does not name as the pipeline says. Settings of the
-command line come before all of these.
+A stage is the section `train` of a pipeline, with a name and with the data sets that it takes rows from, by weight.
+What a stage does not name is as the recipe's `train` says, and what that does not name as the pipeline says. Settings
+of the command line come before all of these.
 """
 
 from collections.abc import Collection, Mapping

@@ -100,6 +100,13 @@ def pin(sources: Mapping[str, str]) -> tuple[DataSet, ...]:
     return tuple(DataSet(name, dataset.absolute_url(source), dataset.pin(source)) for name, source in sources.items())
 
 
+def open_feed(sources: Mapping[str, str], folder: Path, settings: TrainConfig) -> Feed:
+    """Return data sets as they are now, of equal weight, with what is known of their rows in a folder."""
+    feed = Feed(pin(sources), dict.fromkeys(sources, 1.0), folder)
+    prepare(feed, settings)
+    return feed
+
+
 def prepare(feed: Feed, settings: TrainConfig) -> list[str]:
     """Write what is to be known of the rows before the first step, unless it is there; return what to tell of it."""
     hashes = settings.hold_out > 0
