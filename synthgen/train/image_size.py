@@ -52,7 +52,7 @@ def image_size(folder: Path, settings: TrainConfig) -> ImageSize:
     """
     if settings.image_grid is None and settings.image_tokens is None:
         return ImageSize()
-    files = read_model_files(ModelName(str(folder)))
+    files = read_model_files(ModelName(str(folder), ""))
     rule = rule_of(files) if files else None
     if files is None or rule is None:
         family = files.family if files else "unknown"

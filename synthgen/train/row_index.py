@@ -117,7 +117,8 @@ def _index(file: ShardFile, known: Hashes, pool: ThreadPoolExecutor | None) -> I
     try:
         with fs.open(path, "rb") as stream:
             parquet = pq.ParquetFile(stream, pre_buffer=False)
-            columns, is_own = _columns(parquet.schema_arrow, file.url)
+            is_own = _is_own(parquet)
+            columns = _columns(parquet.schema_arrow, file.url, is_own=is_own)
             for batch in read_batches(parquet, columns):
                 records = [in_one_form(record) for record in batch.to_pylist()]
                 entries = [_entry(record, is_own) for record in records]
@@ -131,17 +132,23 @@ def _index(file: ShardFile, known: Hashes, pool: ThreadPoolExecutor | None) -> I
         raise unreadable(file, error) from error
 
 
-def _columns(schema: pa.Schema, where: str) -> tuple[list[str], bool]:
-    """Return the columns that an index needs, and whether they are those of a run, which hold no image."""
+def _is_own(parquet: pq.ParquetFile) -> bool:
+    """Return whether every row of a file has what a run writes of it, so that no image need be read."""
+    schema = parquet.schema_arrow
+    if not all(name in schema.names for name in OWN) or schema.field("image_id").type != pa.string():
+        return False
+    return not any(batch.column(name).null_count for batch in read_batches(parquet, OWN[:2]) for name in OWN[:2])
+
+
+def _columns(schema: pa.Schema, where: str, *, is_own: bool) -> list[str]:
+    """Return the columns that an index needs."""
     columns = columns_of(schema, where)
-    is_own = all(name in schema.names for name in OWN) and schema.field("image_id").type == pa.string()
-    needed = [name for name in columns if name not in IMAGES] if is_own else columns
-    return [*needed, *(OWN if is_own else ())], is_own
+    return [*(name for name in columns if name not in IMAGES), *OWN] if is_own else columns
 
 
 def _entry(record: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
     text = json.dumps(record["messages"], ensure_ascii=False)
-    if is_own and record["id"] and record["image_id"]:
+    if is_own:
         pixels = (record["width"] or 0) * (record["height"] or 0)
         return {"sample": record["id"], "images": [record["image_id"]], "characters": len(text), "pixels": pixels}
     files = [data for image in record["images"] if (data := bytes_of(image))]

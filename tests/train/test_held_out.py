@@ -61,7 +61,7 @@ def test_no_picture_is_on_both_sides(tmp_path: Path) -> None:
 
 def test_what_is_held_out_depends_on_the_pictures_alone(tmp_path: Path) -> None:
     feed = two_sets(tmp_path)
-    other = open_feed({"both": str(tmp_path / "*" / "*.parquet")}, tmp_path / "again", HELD)
+    other = open_feed({"both": str(tmp_path / "*" / "train-*.parquet")}, tmp_path / "again", HELD)
     found = [
         {place for data in each.sets for place in held_out.read(each.folder, data.name, held_out.HELD)}
         for each in (feed, other)
