@@ -81,7 +81,8 @@ def read_record(out: Path) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        record["format"]
+    except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{path}: is not the record of a training ({error}); use another --out") from error
     if record.get("format") != FORMAT:
         raise UserMistake(
