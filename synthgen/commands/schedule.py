@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synthgen.config import recipe as recipes
-from synthgen.config.pipeline import TrainConfig
 from synthgen.config.recipe import DEFAULT_DATA
+from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train.schedule import Schedule, of_recipe
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from synthgen.config import library
 from synthgen.config.fields import Uri
 from synthgen.config.library import Section
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 
 DEFAULT_DATA = "shards"  # the data set that the command line names without a name
 OF_ALL_STAGES = (

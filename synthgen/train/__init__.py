@@ -29,7 +29,7 @@ from synthgen.train.preconditions import check, missing_packages
 from synthgen.train.schedule import Schedule
 
 if TYPE_CHECKING:
-    from synthgen.config.pipeline import TrainConfig
+    from synthgen.config.training import TrainConfig
     from synthgen.train.command import TrainingResult
 
 __all__ = ["train", "train_stages"]

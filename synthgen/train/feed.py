@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import dataset, held_out
 from synthgen.train.dataset import ShardFile
 from synthgen.train.row_index import RowIndex, index_path, read_index, run_hashes, write_indexes

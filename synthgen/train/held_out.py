@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.dedup.images import near_hashes, near_images
 from synthgen.errors import UserMistake
 from synthgen.tables import draw, make_id

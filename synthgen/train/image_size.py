@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.engines.image_tokens import ImageRule, rule_of
 from synthgen.engines.image_tokens.rule import OVERRIDES, PROCESSOR
 from synthgen.engines.image_tokens.tiles import Canvases, FormTiles, LongSideTiles

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import stream
 from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.feed import Feed

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Unfit, decode
 from synthgen.store import RunFolder
 from synthgen.store.folder import open_path

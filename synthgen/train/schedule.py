@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import TrainConfig
 from synthgen.config.recipe import DEFAULT_DATA, RecipeFile, settings_of
+from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake, listed, nearest
 
 

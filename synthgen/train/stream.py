@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.dedup.greedy import mix
 from synthgen.errors import UserMistake
 from synthgen.tables import make_id

@@ -152,7 +152,7 @@ def named(row: Row) -> tuple[str, str]:
 KILLED_IN_STEP_7 = """
 import os, signal
 from pathlib import Path
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import loop, train
 
 real, taken = loop.step, []

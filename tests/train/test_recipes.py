@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from synthgen.commands.schedule import TrainRequest, schedule_of
 from synthgen.config import library, recipe
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import Mistakes, SettingsChanged, UserMistake
 from synthgen.train import train_stages
 from synthgen.train.feed import of_record

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from synthgen.commands.evaluate.question_set import QuestionSet
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.dedup.images import near_hashes
 from synthgen.errors import Failure
 from synthgen.ingest.images import DecoderPool

@@ -14,7 +14,7 @@ import pytest
 from synthgen import cli
 from synthgen.commands.evaluate import EvaluateRequest, command, evaluate
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import Damaged, JobFailing, Mistakes, UserMistake
 from synthgen.tables import image_id
 from synthgen.train.feed import open_feed
