@@ -30,13 +30,14 @@ def judge_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, to
     """Return what answer_losses does, without a gradient, and which answer tokens are the likeliest of all.
 
     Returns:
-        `(batch, tokens - 1) float32` and `(batch, tokens - 1) bool`.
+        `(batch, tokens - 1) float32` twice, of which the second is 1 where a token is the likeliest, and 0 elsewhere.
     """
     with torch.no_grad():
         logits, targets, positions = _answer_logits(model, micro_batch)
         wanted = targets[:, positions]  # (batch, positions) int64
         is_right = (logits.argmax(-1) == wanted).float()  # no token is IGNORED
-        return tuple(_spread(each, targets, positions) for each in (_cross_entropies(logits, wanted), is_right))
+        losses = _spread(_cross_entropies(logits, wanted), targets, positions)
+        return losses, _spread(is_right, targets, positions)
 
 
 def _answer_logits(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
