@@ -101,6 +101,6 @@ def test_a_training_that_is_gone_or_whose_index_is_lost_is_told(model: Path, run
     assert of and sighting(of, {"nobody"}).step is None
     for path in (tmp_path / "out" / "feed").iterdir():
         path.unlink()
-    assert "nobody can tell which images" in lines(run, 3)[0]
+    assert "so nobody can tell which rows are in" in lines(run, 3)[0]
     (tmp_path / "out").rename(tmp_path / "moved")
     assert lines(run, 3) == ["training out: is gone, or was moved; what it had seen is not known"]
