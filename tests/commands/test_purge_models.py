@@ -44,7 +44,8 @@ def seen_in_steps(out: Path, number: int) -> list[int]:
     of = trained(out)
     assert of
     wanted = own(number)["images"][0]["bytes"]
-    taken = islice(rows(of.feed, of.settings, 0), of.settings.steps * of.settings.batch)
+    settings = of.settings.model_copy(update={"scratch": str(out.with_name("scratch"))})
+    taken = islice(rows(of.feed, settings, 0), settings.steps * settings.batch)
     return [1 + place // of.settings.batch for place, each in enumerate(taken) if each["images"][0]["bytes"] == wanted]
 
 
@@ -70,6 +71,8 @@ def test_a_checkpoint_from_before_the_image_is_clean(
         "training out: has seen it 1 time, from step 2 of 7 on; its checkpoint step-0000001 is clean"
     ]
     assert lines(run, later) == ["training out: has not seen it in 2 steps; it comes in step 3 of 7"]
+    (out / "feed" / "rows").mkdir()
+    assert "holds copies of its shards; delete it" in lines(run, later)[1]
     assert lines(run, first, later)[0].startswith("training out: has seen it 1 time, from step 1")
 
 
