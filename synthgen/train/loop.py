@@ -114,13 +114,10 @@ def learn(
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
     optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
-    monitor = monitoring.Monitor(
-        run.out, model, group
-    )  # before a checkpoint is loaded: its weights are those of the start
+    # Before a checkpoint is loaded: its weights are those of the start.
+    monitor = monitoring.Monitor(run.out, model, group)
     progress = load_checkpoint(run.out, model, optimizer, group)
-    log = trim_log(run.out, progress.steps) if group.is_first else []
-    if group.is_first:
-        trim_log(run.out, progress.steps, monitoring.FILE)
+    log = _trimmed_log(run, progress.steps, group)
     model.train()
     spares = _spares(run, processor) if group.size > 1 else None
     measure = Measure(run.feed, settings, processor, spares, group)
@@ -157,6 +154,14 @@ def learn(
             if is_end:
                 break
     return progress
+
+
+def _trimmed_log(run: TrainingRun, steps: int, group: Group) -> list[Line]:
+    """Remove what follows step `steps` from the log and from the rows of the monitor; return the lines of the log."""
+    if not group.is_first:
+        return []
+    trim_log(run.out, steps, monitoring.FILE)
+    return trim_log(run.out, steps)
 
 
 def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed: Callable[[Batch], Step]) -> Step:
