@@ -13,36 +13,31 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from synthgen.config.training import TrainConfig
-from synthgen.errors import SynthError, UserMistake
-from synthgen.train import lora, packing, pretrained
+from synthgen.errors import SynthError
+from synthgen.train import lora, packing, pretrained, trials
 from synthgen.train import monitor as monitoring
-from synthgen.train.agreement import Spares, Step, agree
+from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import load_checkpoint, write_checkpoint
-from synthgen.train.encode import IGNORED, Encoder, MicroBatch, blank_image
 from synthgen.train.feed import Feed
 from synthgen.train.group import ALONE, Group
 from synthgen.train.image_size import image_size, tell_model
-from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, answer_losses, turn_losses
+from synthgen.train.loader import Batch, batches, to_device
+from synthgen.train.loss import answer_losses, turn_losses
 from synthgen.train.measure import Measure
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
-from synthgen.train.stream import rows
 from synthgen.train.turns import TurnLoss
 
 MAX_GRADIENT_NORM = 1.0
 NAMED_PAIRS = 3  # of a loss that is not finite
-GREETING = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
-FEW_TEXTS = 64  # rows of text alone, after which no more are looked at for one with an image
 
 Line = dict[str, Any]  # of log.jsonl
 
@@ -119,10 +114,10 @@ def learn(
     progress = load_checkpoint(run.out, model, optimizer, group)
     log = _trimmed_log(run, progress.steps, group)
     model.train()
-    spares = _spares(run, processor) if group.size > 1 else None
+    spares = trials.spares(processor, settings) if group.size > 1 else None
     measure = Measure(run.feed, settings, processor, spares, group)
     if settings.pack_tokens:
-        _check_packing(run, model, processor, group)
+        trials.check_packing(run.feed, settings, model, processor, group)
     if not progress.steps and measure.is_due(0):
         monitor.write_held_out(0, measure.answers(model))
     loader = batches(run.feed, processor, settings, progress.position, group)
@@ -178,52 +173,7 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
             return replace(planned, skipped=skipped)
         empty += run.settings.batch
         if empty >= run.feed.rows:
-            _first_usable(run, processor)
-
-
-def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
-    """Try whether the model keeps the first two usable rows apart. Raises UserMistake if it does not."""
-
-    def loss(micro_batch: MicroBatch) -> float:
-        with torch.no_grad():
-            return answer_loss(model, to_device(packing.with_axes(model, micro_batch), group.device)).item()
-
-    model.eval()
-    packing.check_apart(model, _first_usable(run, processor, 2), loss)
-    model.train()
-
-
-def _spares(run: TrainingRun, processor: Any) -> Spares:
-    """Return a row with an image and one without, with labels that are all ignored."""
-    encoder, silent = Encoder(processor, run.settings), list[MicroBatch]()
-    for images in ([{"bytes": blank_image()}], []):
-        micro_batch, skipped = encoder.encode([{"images": images, "messages": GREETING}])
-        if micro_batch is None:
-            raise UserMistake(f"the processor of this model refuses a greeting: {describe_skipped(skipped)}")
-        silent.append(replace(micro_batch, labels=torch.full_like(micro_batch.labels, IGNORED)))
-    return Spares(*silent)
-
-
-def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
-    """Return the first usable rows of the stream with images, each in a micro-batch of its own.
-
-    Those of text alone stand in where there is no other.
-
-    Raises:
-        UserMistake: There is none.
-    """
-    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), run.feed.rows
-    usable, texts = list[MicroBatch](), list[MicroBatch]()
-    for row in islice(rows(run.feed, run.settings, 0), total):
-        micro_batch, failed = encoder.encode([row])
-        if micro_batch and micro_batch.answer_tokens:
-            (usable if micro_batch.has_images else texts).append(micro_batch)
-        if len(usable) == count or len(texts) == FEW_TEXTS:
-            break
-        skipped += failed
-    if usable or texts:
-        return [*usable, *texts, *(usable or texts) * count][:count]
-    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+            trials.first_usable(run.feed, run.settings, processor)
 
 
 @contextlib.contextmanager
