@@ -31,6 +31,7 @@ from synthgen.train.loader import Batch, batches, to_device
 from synthgen.train.loss import answer_losses, turn_losses
 from synthgen.train.measure import Measure
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.plots import write_plots
 from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
@@ -144,6 +145,8 @@ def learn(
                 monitor.write(progress.steps)
             if measure.is_due(progress.steps):
                 monitor.write_held_out(progress.steps, measure.answers(model))
+            if is_kept and group.is_first:
+                write_plots(run.out)
             if is_kept:
                 write_checkpoint(run.out, model, optimizer, progress, group)
             if is_end:
