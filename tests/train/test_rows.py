@@ -180,6 +180,18 @@ def test_shards_without_a_usable_row_are_reported_with_each_row_counted_once(mod
         train(str(shards), str(model), tmp_path / "out", FAST)
 
 
+def test_no_sample_is_longer_than_the_context_of_the_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is 512 tokens."""
+    long = row(("Q", "It is red. " * 200))
+    result = train(str(write(tmp_path / "mixed", [*samples(7), long])), str(model), tmp_path / "out", FAST)
+    assert result.skipped == {"too_long": 3}
+    assert "samples of more than 512 tokens, the context of the model, are skipped" in capsys.readouterr().err
+    with pytest.raises(UserMistake, match=r"2 rows can be trained on: 2 too long; bound the images with"):
+        train(str(write(tmp_path / "long", [long, long])), str(model), tmp_path / "none", FAST)
+
+
 def test_other_data_sets_in_trl_format_are_read(processor: Any) -> None:
     """Read content that is a plain string, and images that no message mentions."""
     sample: dict[str, Any] = {
