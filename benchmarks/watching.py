@@ -3,8 +3,8 @@
 Pairs of jobs take turns: the same questions of a scripted engine, once with everything that `docs/watching.md` names,
 once with nothing. The engine answers at once, so the processor is all that they compete for, as with no real model.
 Throughput is questions a processor second of the driver and the worker together, so that other work on the machine
-counts little. `ratio` is the median of the pairs' ratios; `driver` and `ray` are how much of a core the driver and Ray's
-own processes, which serve the metrics, take more.
+counts little. `ratio` is the median of the pairs' ratios; `driver` and `ray` are how much of a core the driver and
+Ray's own processes, which serve the metrics, take more.
 
     python benchmarks/watching.py [--pairs 5] [--images 2000] [--quick]
 """

@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shippe
     "pipeline": "pipelines",
     "mapping": "pipelines/mappings",
     "mixture": "pipelines/mixtures",
+    "recipe": "pipelines/recipes",
     "tagger": "taggers",
     "taxonomy": "taggers/taxonomies",
     "prompts": "prompts",

@@ -19,10 +19,33 @@ def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
 def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     """Return the cross-entropy of each answer token, and 0 of the others.
 
-    Logits are computed only at positions where some row predicts an answer token: the vocabulary is the widest axis.
-
     Returns:
         `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
+    """
+    logits, targets, positions = _answer_logits(model, micro_batch)
+    return _spread(_cross_entropies(logits, targets[:, positions]), targets, positions)
+
+
+def judge_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what answer_losses does, without a gradient, and which answer tokens are the likeliest of all.
+
+    Returns:
+        `(batch, tokens - 1) float32` twice, of which the second is 1 where a token is the likeliest, and 0 elsewhere.
+    """
+    with torch.no_grad():
+        logits, targets, positions = _answer_logits(model, micro_batch)
+        wanted = targets[:, positions]  # (batch, positions) int64
+        is_right = (logits.argmax(-1) == wanted).float()  # no token is IGNORED
+        losses = _spread(_cross_entropies(logits, wanted), targets, positions)
+        return losses, _spread(is_right, targets, positions)
+
+
+def _answer_logits(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the logits where some row predicts an answer token: the vocabulary is the widest axis.
+
+    Returns:
+        `(batch, positions, vocabulary)` of whatever dtype, the targets `(batch, tokens - 1) int64`, and the positions
+        in these, `(positions,) int64`.
     """
     targets = micro_batch.labels[:, 1:]  # (batch, tokens - 1) int64: position t predicts token t + 1
     positions = (targets != IGNORED).any(0).nonzero().squeeze(1)  # (positions,) int64
@@ -37,23 +60,41 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
         logits = model(**inputs, **selection, use_cache=False).logits
     if not can_select:
         logits = logits[:, positions]  # (batch, positions, vocabulary)
+    return logits, targets, positions
+
+
+def _cross_entropies(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropies of `(batch, positions) int64` tokens, as they are, float32."""
     losses = cross_entropy(
         logits.float().flatten(0, 1),  # (batch * positions, vocabulary) float32
-        targets[:, positions].flatten(),  # (batch * positions,) int64
+        wanted.flatten(),  # (batch * positions,) int64
         ignore_index=IGNORED,
         reduction="none",
     )
-    whole = torch.zeros_like(targets, dtype=torch.float32)
-    return whole.index_copy(1, positions, losses.view(len(targets), -1))
+    return losses.view_as(wanted)
 
 
-def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor) -> list[TurnLoss]:
-    """Return the loss of each answer, of the `(batch, tokens - 1)` losses that answer_losses gives."""
+def _spread(values: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return `(batch, positions) float32` values at their positions of `(batch, tokens - 1)`, and 0 at the others."""
+    return torch.zeros_like(targets, dtype=torch.float32).index_copy(1, positions, values)
+
+
+def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tensor | None = None) -> list[TurnLoss]:
+    """Return the loss of each answer.
+
+    Args:
+        micro_batch: The answers.
+        losses: `(batch, tokens - 1)`, as answer_losses gives them.
+        right: `(batch, tokens - 1)`, as judge_answers gives it.
+    """
     turn_of = micro_batch.turn_of[:, 1:].where(micro_batch.labels[:, 1:] != IGNORED, 0).flatten()
-    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses.flatten())
-    counts = torch.bincount(turn_of, minlength=len(sums))
-    found = zip(micro_batch.turns, sums[1:].tolist(), counts[1:].tolist(), strict=True)
-    return [TurnLoss(turn, loss, tokens) for turn, loss, tokens in found if tokens]
+    count = len(micro_batch.turns) + 1
+    values = torch.stack([losses.flatten(), *([] if right is None else [right.flatten()])])  # (1 or 2, tokens)
+    sums = torch.zeros(len(values), count, device=losses.device).index_add_(1, turn_of, values)[:, 1:].tolist()
+    tokens = torch.bincount(turn_of, minlength=count)[1:].tolist()
+    rights = [None] * len(tokens) if right is None else [round(each) for each in sums[1]]
+    found = zip(micro_batch.turns, sums[0], tokens, rights, strict=True)
+    return [TurnLoss(*each) for each in found if each[2]]
 
 
 def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

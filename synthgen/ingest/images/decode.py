@@ -62,6 +62,19 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     Raises:
         Unfit: The file is no image, is outside the limits, or cannot be decoded.
     """
+    seen, kind, (width, height), stated = _decode(data, limits)
+    grey = seen.convert("L")
+    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
+    return Decoded(seen, kind, width, height, *features, stated)
+
+
+def decode_pixels(data: bytes, limits: "ImagesConfig") -> Image.Image:
+    """Return the image alone, without what images are compared by; otherwise as `decode`."""
+    return _decode(data, limits)[0]
+
+
+def _decode(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, str, tuple[int, int], Mapping[str, str]]:
+    """Return the image, the format of the file, its upright width and height, and what the file states of rights."""
     image, header = open_checked(data, limits)
     stated = statements(image)
     try:
@@ -73,9 +86,7 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     width, height = header.width, header.height
     if turn >= SWAPS_SIDES:
         width, height = height, width
-    grey = seen.convert("L")
-    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
-    return Decoded(seen, header.format, width, height, *features, stated)
+    return seen, header.format, (width, height), stated
 
 
 def fit(image: Image.Image, max_pixels: int) -> Image.Image:
