@@ -46,6 +46,7 @@ from synthgen.config.selection import (
     ViewName,
 )
 from synthgen.config.strict_yaml import Document
+from synthgen.config.training_methods import MixtureConfig
 from synthgen.errors import attempt, nearest
 from synthgen.tables import ANSWER_FORMS
 
@@ -345,6 +346,8 @@ class TrainConfig(Section):
     workers: int = Field(default=2, gt=0)  # threads that prepare batches, in each process
     processes: int = Field(default=1, gt=0)  # that share a training, on Ray; each on a GPU where there are any
     checkpoint_every: int = Field(default=100, gt=0)  # steps
+    score_after: int = Field(default=0, ge=0)  # samples that the finished model is tried on, for synth plan
+    mixture: MixtureConfig | None = None  # move weights of types with what is still to be learned
 
     @model_validator(mode="after")
     def _check_pairs(self) -> "TrainConfig":

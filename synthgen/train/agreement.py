@@ -5,8 +5,8 @@ labels are all ignored: a layer that only some of the processes reach is waited 
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from synthgen.train.encode import MicroBatch
 from synthgen.train.group import Group
@@ -23,6 +23,7 @@ class Step:
         tokens: Image tokens included, padding excluded, of all processes.
         skipped: Unusable rows of all processes by reason.
         position: Rows of the stream that were taken, these included.
+        weights: Type → how much the loss of its answers counts.
     """
 
     micro_batches: Sequence[MicroBatch]
@@ -30,6 +31,7 @@ class Step:
     tokens: int
     skipped: Counter[str]
     position: int
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def agree(batch: Batch, spare: MicroBatch | None, group: Group) -> Step:

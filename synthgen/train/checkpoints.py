@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from synthgen.errors import Damaged, SynthError, one_line
 from synthgen.train.group import Group
+from synthgen.train.mixture import Mixture
 
 KEPT = 2
 TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)  # the others are those of the starting model
@@ -39,11 +40,13 @@ class TrainingProgress:
         steps: Optimizer steps taken.
         position: Rows taken from the stream.
         skipped: Unusable rows by reason; a row is counted again in each epoch.
+        mixture: The weights of instruction types, where they move.
     """
 
     steps: int = 0
     position: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    mixture: Mixture = Mixture()
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -57,7 +60,8 @@ def read_progress(out: Path) -> TrainingProgress:
     if not paths:
         return TrainingProgress()
     done = json.loads((paths[-1] / PROGRESS).read_text())
-    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
+    mixture = Mixture(**done.get("mixture", {}))
+    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]), mixture)
 
 
 def write_checkpoint(
@@ -82,6 +86,7 @@ def write_checkpoint(
         if group.is_first:
             torch.save(random, temporary / RANDOM)
             done = {"steps": progress.steps, "place": progress.position, "skipped": progress.skipped}
+            done |= {"mixture": asdict(progress.mixture)} if progress.mixture.seen or progress.mixture.weights else {}
             (temporary / PROGRESS).write_text(json.dumps(done))
             temporary.rename(folder / f"step-{progress.steps:07d}")
     if group.is_first:

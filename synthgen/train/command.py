@@ -15,7 +15,7 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
-from synthgen.train import monitor, pretrained
+from synthgen.train import mixture, monitor, pretrained, seen
 from synthgen.train.checkpoints import TrainingProgress, checkpoints
 from synthgen.train.dataset import ShardChanged, ShardFile, repair_advice, rows
 from synthgen.train.encode import Encoder
@@ -72,6 +72,8 @@ def train(shards: str, model: str, out: Path, settings: TrainConfig) -> Training
     try:
         first_rows = list(islice(rows(run.files, settings.seed, 0), CHECKED_ROWS))
         Encoder(processor, settings).check(first_rows)  # a model that does not fit writes nothing
+        if settings.mixture:
+            mixture.check_rows(first_rows)
         return _train(run, record, state, processor)
     except ShardChanged as lost:
         raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(out)))}") from lost
@@ -96,6 +98,7 @@ def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], p
                 progress = train_on_ray(run, watch)
             else:
                 progress = learn_and_save(run, model, processor, own_group(), watch)
+        seen.write_scores(run.out)
         result = _result(run, progress)
         write_record(run.out, {**record, "result": asdict(result)})
         shutil.rmtree(run.out / "checkpoints")

@@ -25,14 +25,14 @@ from synthgen.store.parquet import check_columns_differ, read_in_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.store.remote import path_errors
 from synthgen.store.run_folder import NO_SHARDS
-from synthgen.tables import PACK, SELECT, STRINGS, make_id
-from synthgen.train.turns import TURN_COLUMNS
+from synthgen.tables import PACK, SELECT, make_id
+from synthgen.train.turns import COLUMN_KINDS
 
 COLUMNS = ["images", "messages"]
 GROUP_BYTES = 256 * 2**20  # small files are shuffled together up to this size; a larger file is a group alone
 CHUNK_BYTES = 8 * 2**20
 
-# With the lists of turns.TURN_COLUMNS where the file has them.
+# With the lists of turns.COLUMN_KINDS where the file has them.
 Row = dict[str, Any]  # {"images": [{"bytes": …}], "messages": [{"role": …, "content": [{"type": …, "text": …}]}]}
 
 
@@ -237,7 +237,7 @@ def _read(file: ShardFile) -> pa.Table:
     try:
         # An Arrow thread that releases Python's bytes while the interpreter shuts down aborts the process: use none.
         parquet = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-        described = [name for name in TURN_COLUMNS if _has_strings(parquet.schema_arrow, name)]
+        described = [name for name in COLUMN_KINDS if _describes(parquet.schema_arrow, name)]
         return read_in_batches(parquet, [*COLUMNS, *described])
     except (pa.ArrowException, OSError) as error:
         raise UserMistake(
@@ -245,9 +245,9 @@ def _read(file: ShardFile) -> pa.Table:
         ) from error
 
 
-def _has_strings(schema: pa.Schema, name: str) -> bool:
-    """Return whether a column is there and has lists of strings, as the shards of a run have it."""
-    return bool(name in schema.names and schema.field(name).type == STRINGS)
+def _describes(schema: pa.Schema, name: str) -> bool:
+    """Return whether a column is there and is of the kind that the shards of a run have."""
+    return bool(name in schema.names and schema.field(name).type == COLUMN_KINDS[name])
 
 
 # --- a changed file ---------------------------------------------------------------------------------------------------

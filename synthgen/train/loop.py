@@ -22,16 +22,19 @@ import torch
 from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.train import lora, packing, pretrained
+from synthgen.train import mixture as mixing
 from synthgen.train import monitor as monitoring
 from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
 from synthgen.train.dataset import ShardFile, rows
 from synthgen.train.encode import IGNORED, Encoder, MicroBatch
+from synthgen.train.finished import losses_after
 from synthgen.train.group import ALONE, Group
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, answer_losses, turn_losses
+from synthgen.train.loss import answer_loss, answer_losses, turn_losses, weigh
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.record import trim_log
+from synthgen.train.seen import Seen, write_after
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
 from synthgen.train.turns import TurnLoss
 
@@ -80,6 +83,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:
+        _score_after(run, model, processor, group)
         weights = whole_weights(model, group)
         if group.is_first:
             weights = lora.merge(weights, run.settings.lora) if run.settings.lora else weights
@@ -111,9 +115,7 @@ def learn(
         run.out, model, group
     )  # before a checkpoint is loaded: its weights are those of the start
     progress = load_checkpoint(run.out, model, optimizer, group)
-    log = trim_log(run.out, progress.steps) if group.is_first else []
-    if group.is_first:
-        trim_log(run.out, progress.steps, monitoring.FILE)
+    log, seen = _trim_logs(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
     model.train()
     spare = _spare(run, processor) if group.size > 1 else None
     if settings.pack_tokens:
@@ -125,15 +127,17 @@ def learn(
             planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
             waited = time.monotonic() - started
             rate = learning_rate(progress.steps, settings)
+            planned = replace(planned, weights=progress.mixture.weights)
             taken = step(model, optimizer, planned, rate, group, watch)
             rows = (progress.position, planned.position)
-            progress = TrainingProgress(progress.steps + 1, planned.position, progress.skipped + planned.skipped)
+            progress = _progress(run, progress, planned, taken, group)
             started, seconds = time.monotonic(), time.monotonic() - started
             # "seconds" is the time since the step before, including the seconds "waited" for the loader.
             log.append({"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens})
             log[-1] |= {"norm": taken.norm, "seconds": seconds, "waited": waited}
             write(log[-1])
             monitor.add(log, taken.turns, rows)
+            seen.add(progress.steps, taken.turns)
             if group.is_first:
                 watch.show(log)
             is_end = taken.is_stopping or progress.steps == settings.steps
@@ -141,10 +145,24 @@ def learn(
             if is_kept or monitoring.is_due(progress.steps):
                 monitor.write(progress.steps)
             if is_kept:
+                seen.write(progress.steps)
                 write_checkpoint(run.out, model, optimizer, progress, group)
             if is_end:
                 break
     return progress
+
+
+def _score_after(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
+    """Write the losses of the finished model on the first samples, as many as are wanted."""
+    samples = min(run.settings.score_after, sum(file.rows for file in run.files))
+    if not samples:
+        return
+    spare = _spare(run, processor) if group.size > 1 else None
+    loader = batches(run.files, processor, run.settings, 0, group)
+    with contextlib.closing(loader):
+        turns = losses_after(model, loader, samples, lambda batch: agree(batch, spare, group), group)
+    if group.is_first:
+        write_after(run.out, run.settings.steps, turns)
 
 
 def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed: Callable[[Batch], Step]) -> Step:
@@ -164,11 +182,22 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
             _first_usable(run, processor)
 
 
+def _progress(
+    run: TrainingRun, before: TrainingProgress, planned: Step, taken: "StepTaken", group: Group
+) -> TrainingProgress:
+    """Return the progress after a step."""
+    mixture, number = before.mixture, before.steps + 1
+    if run.settings.mixture:
+        mixture = mixing.advance(mixture, number, taken.turns, run.settings.mixture, run.out if group.is_first else None)
+    return TrainingProgress(number, planned.position, before.skipped + planned.skipped, mixture)
+
+
 def _trim_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
-    """Remove what follows step `steps` from the log and from the rows of the monitor; return the lines of the log."""
+    """Remove what follows step `steps` from the logs; return the lines of that of the steps."""
     if not group.is_first:
         return []
-    trim_log(run.out, steps, monitoring.FILE)
+    for name in (monitoring.FILE, *((mixing.FILE,) if run.settings.mixture else ())):
+        trim_log(run.out, steps, name)
     return trim_log(run.out, steps)
 
 
@@ -264,11 +293,11 @@ def step(
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
         placed = to_device(packing.with_axes(model, micro_batch), group.device)
-        losses = answer_losses(model, placed)  # (batch, tokens - 1) float32
-        loss = losses.sum() / planned.answer_tokens  # () float32
+        found = answer_losses(model, placed)
+        loss = weigh(placed, found.losses, planned.weights).sum() / planned.answer_tokens  # () float32
         (loss * group.size).backward()  # adds to a gradient of each trainable weight; FSDP takes the mean
-        own += loss.item()
-        turns += turn_losses(placed, losses.detach())
+        own += (found.losses.detach().sum() / planned.answer_tokens).item()
+        turns += turn_losses(placed, found)
     shared = group.gather((own, group.is_first and watch.is_stopping(), turns))
     mean, turns = sum(each for each, _, _ in shared), [turn for _, _, each in shared for turn in each]
     if not math.isfinite(mean):

@@ -1,8 +1,9 @@
 """The loss of a forward pass, token by token and answer by answer."""
 
 import contextlib
+from collections.abc import Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -11,18 +12,27 @@ from synthgen.train.encode import IGNORED, MicroBatch
 from synthgen.train.turns import TurnLoss
 
 
+class TokenLosses(NamedTuple):
+    """What a forward pass says of the tokens of a micro-batch; place t is of token t + 1.
+
+    Attributes:
+        losses: `(batch, tokens - 1) float32`, with a gradient: the cross-entropy of each answer token, 0 of the others.
+        is_missed: `(batch, tokens - 1) bool`, whether it is an answer token that was not the likeliest one.
+    """
+
+    losses: torch.Tensor
+    is_missed: torch.Tensor
+
+
 def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     """Return the sum of the cross-entropies of the answer tokens, `() float32` with a gradient."""
-    return answer_losses(model, micro_batch).sum()
+    return answer_losses(model, micro_batch).losses.sum()
 
 
-def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
-    """Return the cross-entropy of each answer token, and 0 of the others.
+def answer_losses(model: Any, micro_batch: MicroBatch) -> TokenLosses:
+    """Return the loss of each answer token.
 
     Logits are computed only at positions where some row predicts an answer token: the vocabulary is the widest axis.
-
-    Returns:
-        `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
     """
     targets = micro_batch.labels[:, 1:]  # (batch, tokens - 1) int64: position t predicts token t + 1
     positions = (targets != IGNORED).any(0).nonzero().squeeze(1)  # (positions,) int64
@@ -37,23 +47,51 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
         logits = model(**inputs, **selection, use_cache=False).logits
     if not can_select:
         logits = logits[:, positions]  # (batch, positions, vocabulary)
+    chosen = targets[:, positions]  # (batch, positions) int64
     losses = cross_entropy(
         logits.float().flatten(0, 1),  # (batch * positions, vocabulary) float32
-        targets[:, positions].flatten(),  # (batch * positions,) int64
+        chosen.flatten(),  # (batch * positions,) int64
         ignore_index=IGNORED,
         reduction="none",
     )
-    whole = torch.zeros_like(targets, dtype=torch.float32)
-    return whole.index_copy(1, positions, losses.view(len(targets), -1))
+    is_missed = (logits.detach().argmax(-1) != chosen) & (chosen != IGNORED)  # (batch, positions) bool
+    return TokenLosses(
+        torch.zeros_like(targets, dtype=torch.float32).index_copy(1, positions, losses.view(len(targets), -1)),
+        torch.zeros_like(targets, dtype=torch.bool).index_copy(1, positions, is_missed),
+    )
 
 
-def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor) -> list[TurnLoss]:
-    """Return the loss of each answer, of the `(batch, tokens - 1)` losses that answer_losses gives."""
-    turn_of = micro_batch.turn_of[:, 1:].where(micro_batch.labels[:, 1:] != IGNORED, 0).flatten()
-    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses.flatten())
+def turn_losses(micro_batch: MicroBatch, found: TokenLosses) -> list[TurnLoss]:
+    """Return the loss of each answer, of what answer_losses gives."""
+    turn_of, losses = _turn_of_tokens(micro_batch).flatten(), found.losses.detach().flatten()
+    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses)
     counts = torch.bincount(turn_of, minlength=len(sums))
-    found = zip(micro_batch.turns, sums[1:].tolist(), counts[1:].tolist(), strict=True)
-    return [TurnLoss(turn, loss, tokens) for turn, loss, tokens in found if tokens]
+    missed = torch.bincount(turn_of[found.is_missed.flatten()], minlength=len(sums))
+    columns = (counts[1:].tolist(), sums[1:].tolist(), missed[1:].tolist())
+    return [
+        TurnLoss(turn, loss, tokens, is_right=not wrong)
+        for turn, tokens, loss, wrong in zip(micro_batch.turns, *columns, strict=True)
+        if tokens
+    ]
+
+
+def weigh(micro_batch: MicroBatch, losses: torch.Tensor, weights: Mapping[str, float]) -> torch.Tensor:
+    """Return `(batch, tokens - 1)` losses with those of each answer times the weight of its type; 1 where it has none.
+
+    Args:
+        micro_batch: The rows.
+        losses: Of their tokens.
+        weights: Type → weight.
+    """
+    if not weights:
+        return losses
+    of_turns = [1.0, *(weights.get(turn.type or "", 1.0) for turn in micro_batch.turns)]
+    return losses * torch.tensor(of_turns, device=losses.device)[_turn_of_tokens(micro_batch)]
+
+
+def _turn_of_tokens(micro_batch: MicroBatch) -> torch.Tensor:
+    """Return the number of the answer that each predicted token is of, from 1, `(batch, tokens - 1) int64`; else 0."""
+    return micro_batch.turn_of[:, 1:].where(micro_batch.labels[:, 1:] != IGNORED, 0)
 
 
 def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

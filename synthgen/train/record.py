@@ -25,7 +25,9 @@ END_BYTES = 20_000  # of a log
 LOG = "log.jsonl"
 FORMAT = 2  # 1 had a file a checkpoint
 # Settings that do not change the result.
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"}
+FREE_SETTINGS = {
+    *("workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute", "score_after"),
+}
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------

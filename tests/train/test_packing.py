@@ -12,7 +12,7 @@ from synthgen.config.pipeline import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, MicroBatch
-from synthgen.train.loss import answer_loss, answer_losses
+from synthgen.train.loss import TokenLosses, answer_loss, answer_losses
 from tests.fixtures.tiny_vlm import FAST, losses, part, picture, row, samples, write
 
 LONG = row(("Is it light or dark?", "It is light. " * 9), image=picture("green", (30, 60)))
@@ -63,7 +63,7 @@ def test_packing_makes_the_same_steps_in_fewer_tokens(
 ) -> None:
     shards, seen = write(tmp_path / "shards", rows), list[int]()
 
-    def counted(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
+    def counted(model: Any, micro_batch: MicroBatch) -> TokenLosses:
         seen.append(micro_batch.labels.numel())
         return answer_losses(model, micro_batch)
 
