@@ -70,7 +70,7 @@ def teach(rows: Rows, selected: Mask, lesson: Lesson, folder: Path, seed: int) -
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return right_answers(folder / "tuned", lesson.scenes)
+    return right_answers(folder / "tuned" / "model", lesson.scenes)
 
 
 def right_answers(model: Path, scenes: int) -> float:

@@ -46,7 +46,7 @@ class TrainingProgress:
     steps: int = 0
     position: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    mixture: Mixture = Mixture()
+    mixture: Mixture = field(default_factory=Mixture)
 
 
 def checkpoints(out: Path) -> list[Path]:

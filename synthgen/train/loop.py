@@ -188,7 +188,9 @@ def _progress(
     """Return the progress after a step."""
     mixture, number = before.mixture, before.steps + 1
     if run.settings.mixture:
-        mixture = mixing.advance(mixture, number, taken.turns, run.settings.mixture, run.out if group.is_first else None)
+        mixture = mixing.advance(
+            mixture, number, taken.turns, run.settings.mixture, run.out if group.is_first else None
+        )
     return TrainingProgress(number, planned.position, before.skipped + planned.skipped, mixture)
 
 

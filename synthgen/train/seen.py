@@ -1,4 +1,4 @@
-"""What a training saw of each pair, as scores of the pairs: tables of the form of `3-generated/scores`, beside the model.
+"""What a training saw of each pair, as scores: tables of the form of `3-generated/scores`, beside the model.
 
 `scores/student_loss.parquet` has the loss of each pair when it was seen last, `scores/student_learned.parquet` the step
 from which on it stayed right (the opposite of forgetting events; Toneva et al., arXiv 1812.05159), and where samples

@@ -1,4 +1,4 @@
-"""`synth plan --from-student`: a mapping that asks more of what a student still has to learn, and less of what it knows.
+"""`synth plan --from-student`: a mapping that asks more of what a student still has to learn.
 
 The mapping extends that of the run by one rule, which boosts each type by a factor within bounds. A mapping that was
 steered before gives its place to the new one, so factors do not add up over rounds. The numbers that a factor follows
@@ -65,7 +65,7 @@ def _unsteered(job: Job) -> str:
 def _mapping_yaml(student: Student, boosts: dict[str, float], extends: str) -> str:
     after = f"after {pluralize(student.steps, 'step')}"
     lines = [
-        "# Written by `synth plan --from-student`. A factor is what the student can still learn of a type, over the mean",
+        "# Written by `synth plan --from-student`. A factor is what the student can still learn of a type over the mean",
         f"# of all types, from {1 / BOUND:g} to {BOUND:g}; you may change it.",
         f"about: {_quoted(f'{extends}, steered by {student.folder.name} {after}')}",
         f"extends: {_quoted(extends)}",
@@ -101,8 +101,10 @@ def text(steering: Steering) -> str:
         numbers = f"{of.answers:>8,} {of.student:>8.3f} {of.teacher:>8.3f} {of.reducible:>9.3f} {boosts[path]:>7.2f}"
         lines.append(f"{path:<{width}} {numbers}")
     if student.others:
-        lines.append(f"note: {pluralize(student.others, 'pair')} of the training are not compared: their likelihood is "
-                     "not known here")
+        lines.append(
+            f"note: {pluralize(student.others, 'pair')} of the training are not compared: their likelihood is "
+            "not known here"
+        )
     return "\n".join([*lines, ""])
 
 
