@@ -44,11 +44,11 @@ def steer(folder: RunFolder, job: Job, training: str, name: str | None) -> Steer
         UserMistake: There is no such training, it has learned from other pairs, or the name is taken.
     """
     target = library.new_path("mapping", name) if name else None
-    student = read_student(folder, training)
+    tree, types = job.definitions.taxonomy.tree, list(job.definitions.prompts.types)
+    student = read_student(folder, training, types)
     boosts = factors(student.types)
     text = _mapping_yaml(student, boosts, _unsteered(job))
     loaded: list[RuleSet] = []
-    tree, types = job.definitions.taxonomy.tree, list(job.definitions.prompts.types)
     library.check_loads(text, lambda path: loaded.append(mapping.load(path, tree, types, job.home)))
     if target:
         library.write_new(target, text)
@@ -65,8 +65,8 @@ def _unsteered(job: Job) -> str:
 def _mapping_yaml(student: Student, boosts: dict[str, float], extends: str) -> str:
     after = f"after {pluralize(student.steps, 'step')}"
     lines = [
-        "# Written by `synth plan --from-student`. A factor is what the student can still learn of a type over the mean",
-        f"# of all types, from {1 / BOUND:g} to {BOUND:g}; you may change it.",
+        "# Written by `synth plan --from-student`. A factor is what the student can still learn of a type, over that",
+        f"# of all, from {1 / BOUND:g} to {BOUND:g}; you may change it.",
         f"about: {_quoted(f'{extends}, steered by {student.folder.name} {after}')}",
         f"extends: {_quoted(extends)}",
         "student:  # why: the mean loss of a token, of the student and of the model which answered",

@@ -7,7 +7,7 @@ they are compared in nats a token of the student.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,30 +53,32 @@ class PairLoss(NamedTuple):
     tokens: int
 
 
-def read_student(folder: RunFolder, name: str) -> Student:
+def read_student(folder: RunFolder, name: str, types: Collection[str]) -> Student:
     """Return a training as a student of a run.
 
     Args:
         folder: The run.
         name: The training's output folder, as typed.
+        types: The instruction types that can be asked; others, such as those of negatives, are left out.
 
     Raises:
         UserMistake: It is no finished training, or knows no pair of the run.
         Damaged: Its scores cannot be read.
     """
     place, steps = _open(name)
-    losses = _losses(place, steps)
+    losses = {pair_id: loss for pair_id, loss in _losses(place, steps) if loss.type in types}
     if not losses:
         raise UserMistake(
-            f"--from-student {name}: the shards of this training name no pairs; train on those of a run of synth"
+            f"--from-student {name}: the shards of this training name no pairs of these instruction types; "
+            "train on those of a run of synth"
         )
-    types, pairs = _compare(folder, losses)
+    of_types, pairs = _compare(folder, losses)
     if not pairs:
         raise UserMistake(
             f"--from-student {name}: {folder.out.url} has the score '{TEACHER}' of none of the {len(losses):,} pairs "
             "that were trained on; name the run whose shards they are from, with that score in generate.scores"
         )
-    return Student(place, steps, types, pairs, len(losses) - pairs)
+    return Student(place, steps, of_types, pairs, len(losses) - pairs)
 
 
 def _open(name: str) -> tuple[Path, int]:
@@ -97,18 +99,16 @@ def _open(name: str) -> tuple[Path, int]:
     return folder.resolve(), steps
 
 
-def _losses(folder: Path, steps: int) -> dict[str, PairLoss]:
-    """Return the losses by pair: of the finished model where it was tried, else those of the second half of the steps.
+def _losses(folder: Path, steps: int) -> Iterator[tuple[str, PairLoss]]:
+    """Yield the losses by pair: of the finished model where it was tried, else those of the second half of the steps.
 
     What a model knew before says little of what it has to learn now.
     """
     after = folder / "scores" / f"{LOSS_AFTER}.parquet"
     rows, least = (_read(after), 0) if after.is_file() else (_read(after.with_name(f"{LOSS}.parquet")), steps // 2)
-    return {
-        pair_id: PairLoss(said["type"], value * said["tokens"], said["tokens"])
-        for pair_id, value, said in rows
-        if said["type"] and said["step"] > least
-    }
+    for pair_id, value, said in rows:
+        if said["type"] and said["step"] > least:
+            yield pair_id, PairLoss(said["type"], value * said["tokens"], said["tokens"])
 
 
 def _read(path: Path) -> Iterator[tuple[str, float, dict[str, Any]]]:
