@@ -46,7 +46,7 @@ from synthgen.config.selection import (
     ViewName,
 )
 from synthgen.config.strict_yaml import Document
-from synthgen.config.training_methods import MixtureConfig
+from synthgen.config.training_methods import LengthsConfig, MixtureConfig, RetainConfig, RoutersConfig
 from synthgen.errors import attempt, nearest
 from synthgen.tables import ANSWER_FORMS
 
@@ -348,6 +348,19 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(default=100, gt=0)  # steps
     score_after: int = Field(default=0, ge=0)  # samples that the finished model is tried on, for synth plan
     mixture: MixtureConfig | None = None  # move weights of types with what is still to be learned
+    retain: RetainConfig | None = None  # keep an old skill
+    lengths: LengthsConfig | None = None  # learn from pieces of conversations
+    new_tokens: int | None = Field(default=None, gt=0)  # train these last tokens of the vocabulary alone
+    routers: RoutersConfig | None = None  # keep those of a model of experts at work
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> "TrainConfig":
+        for name in ("retain", "new_tokens"):
+            if getattr(self, name) and self.lora:
+                raise ValueError(f"{name} and lora both say which weights may move; give one of them")
+            if getattr(self, name) and self.processes > 1:
+                raise ValueError(f"{name} is for one process; leave processes at 1")
+        return self
 
     @model_validator(mode="after")
     def _check_pairs(self) -> "TrainConfig":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from synthgen.train import dataset
 from synthgen.train.dataset import Row, ShardFile
 from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.group import ALONE, Group
+from synthgen.train.methods.lengths import pieces
 from synthgen.train.packing import pack
 
 BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
@@ -63,8 +64,13 @@ def batches(
     share = dataset.Share(group.rank, group.size, settings.batch)
     own = sum(share.has(place) for place in range(settings.batch))
     pool, pending = _EncoderPool(processor, settings), deque[Future[Batch]]()
+    rows = dataset.rows(files, settings.seed, position, share)
+    if settings.lengths:
+        total = sum(file.rows for file in files)
+        epochs = (place // total for place in count(position) if share.has(place))
+        rows = pieces(rows, epochs, settings.seed, settings.lengths)
     try:
-        with _ReadAhead(dataset.rows(files, settings.seed, position, share), own) as stream:
+        with _ReadAhead(rows, own) as stream:
             error: Exception | None = None
             while True:
                 while len(pending) < BATCHES_AHEAD and not error:

@@ -31,8 +31,10 @@ from synthgen.train.encode import IGNORED, Encoder, MicroBatch
 from synthgen.train.finished import losses_after
 from synthgen.train.group import ALONE, Group
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, answer_losses, turn_losses, weigh
+from synthgen.train.loss import answer_loss, judged_answers, turn_losses, weigh
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.methods.prepare import prepare
+from synthgen.train.methods.retention import retain
 from synthgen.train.record import trim_log
 from synthgen.train.seen import Seen, write_after
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
@@ -75,6 +77,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)
     pretrained.set_trainable(model, run.settings.what)
+    prepare(model, processor, run.settings)
     if run.settings.lora:
         torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
         lora.add_adapters(model, run.settings.lora)
@@ -111,6 +114,8 @@ def learn(
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
     optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
+    if settings.retain:
+        retain(model, optimizer, processor, settings, run.out)
     monitor = monitoring.Monitor(
         run.out, model, group
     )  # before a checkpoint is loaded: its weights are those of the start
@@ -295,11 +300,11 @@ def step(
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
         placed = to_device(packing.with_axes(model, micro_batch), group.device)
-        found = answer_losses(model, placed)
-        loss = weigh(placed, found.losses, planned.weights).sum() / planned.answer_tokens  # () float32
+        losses, is_right = judged_answers(model, placed)  # (batch, tokens - 1) float32 and bool
+        loss = weigh(placed, losses, planned.weights).sum() / planned.answer_tokens  # () float32
         (loss * group.size).backward()  # adds to a gradient of each trainable weight; FSDP takes the mean
-        own += (found.losses.detach().sum() / planned.answer_tokens).item()
-        turns += turn_losses(placed, found)
+        own += (losses.detach().sum() / planned.answer_tokens).item()
+        turns += turn_losses(placed, losses.detach(), is_right)
     shared = group.gather((own, group.is_first and watch.is_stopping(), turns))
     mean, turns = sum(each for each, _, _ in shared), [turn for _, _, each in shared for turn in each]
     if not math.isfinite(mean):

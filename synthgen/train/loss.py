@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -12,27 +12,27 @@ from synthgen.train.encode import IGNORED, MicroBatch
 from synthgen.train.turns import TurnLoss
 
 
-class TokenLosses(NamedTuple):
-    """What a forward pass says of the tokens of a micro-batch; place t is of token t + 1.
-
-    Attributes:
-        losses: `(batch, tokens - 1) float32`, with a gradient: the cross-entropy of each answer token, 0 of the others.
-        is_missed: `(batch, tokens - 1) bool`, whether it is an answer token that was not the likeliest one.
-    """
-
-    losses: torch.Tensor
-    is_missed: torch.Tensor
-
-
 def answer_loss(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     """Return the sum of the cross-entropies of the answer tokens, `() float32` with a gradient."""
-    return answer_losses(model, micro_batch).losses.sum()
+    return answer_losses(model, micro_batch).sum()
 
 
-def answer_losses(model: Any, micro_batch: MicroBatch) -> TokenLosses:
-    """Return the loss of each answer token.
+def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
+    """Return the cross-entropy of each answer token, and 0 of the others.
+
+    Returns:
+        `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
+    """
+    return judged_answers(model, micro_batch)[0]
+
+
+def judged_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what answer_losses does, and which answer tokens are the likeliest of all.
 
     Logits are computed only at positions where some row predicts an answer token: the vocabulary is the widest axis.
+
+    Returns:
+        `(batch, tokens - 1) float32`, with a gradient, and `(batch, tokens - 1) bool`.
     """
     targets = micro_batch.labels[:, 1:]  # (batch, tokens - 1) int64: position t predicts token t + 1
     positions = (targets != IGNORED).any(0).nonzero().squeeze(1)  # (positions,) int64
@@ -54,25 +54,29 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> TokenLosses:
         ignore_index=IGNORED,
         reduction="none",
     )
-    is_missed = (logits.detach().argmax(-1) != chosen) & (chosen != IGNORED)  # (batch, positions) bool
-    return TokenLosses(
+    is_right = logits.detach().argmax(-1) == chosen  # (batch, positions) bool; no token is IGNORED
+    return (
         torch.zeros_like(targets, dtype=torch.float32).index_copy(1, positions, losses.view(len(targets), -1)),
-        torch.zeros_like(targets, dtype=torch.bool).index_copy(1, positions, is_missed),
+        torch.zeros_like(targets, dtype=torch.bool).index_copy(1, positions, is_right),
     )
 
 
-def turn_losses(micro_batch: MicroBatch, found: TokenLosses) -> list[TurnLoss]:
-    """Return the loss of each answer, of what answer_losses gives."""
-    turn_of, losses = _turn_of_tokens(micro_batch).flatten(), found.losses.detach().flatten()
-    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses)
-    counts = torch.bincount(turn_of, minlength=len(sums))
-    missed = torch.bincount(turn_of[found.is_missed.flatten()], minlength=len(sums))
-    columns = (counts[1:].tolist(), sums[1:].tolist(), missed[1:].tolist())
-    return [
-        TurnLoss(turn, loss, tokens, is_right=not wrong)
-        for turn, tokens, loss, wrong in zip(micro_batch.turns, *columns, strict=True)
-        if tokens
-    ]
+def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tensor | None = None) -> list[TurnLoss]:
+    """Return the loss of each answer.
+
+    Args:
+        micro_batch: The answers.
+        losses: `(batch, tokens - 1)`, as answer_losses gives them.
+        right: `(batch, tokens - 1)`, as judged_answers gives it.
+    """
+    turn_of, losses = _turn_of_tokens(micro_batch).flatten(), losses.flatten()
+    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses)[1:].tolist()
+    tokens = torch.bincount(turn_of, minlength=len(micro_batch.turns) + 1)[1:].tolist()
+    rights: list[int | None] = [None] * len(tokens)
+    if right is not None:
+        rights = torch.bincount(turn_of[right.flatten()], minlength=len(micro_batch.turns) + 1)[1:].tolist()
+    found = zip(micro_batch.turns, sums, tokens, rights, strict=True)
+    return [TurnLoss(*each) for each in found if each[2]]
 
 
 def weigh(micro_batch: MicroBatch, losses: torch.Tensor, weights: Mapping[str, float]) -> torch.Tensor:

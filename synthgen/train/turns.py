@@ -47,13 +47,18 @@ class TurnLoss:
     """The loss of an answer in a step: the sum over its tokens.
 
     Attributes:
-        is_right: Whether every token was the likeliest one, given those before it.
+        right: How many of them were the likeliest one, given those before it; None where nobody counted.
     """
 
     turn: Turn
     loss: float
     answer_tokens: int
-    is_right: bool = False
+    right: int | None = None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every token was the likeliest one."""
+        return self.right == self.answer_tokens
 
     @property
     def mean(self) -> float:

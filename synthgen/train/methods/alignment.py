@@ -31,13 +31,12 @@ def state_movers_distance(states: Tensor, others: Tensor, mask: Tensor, other_ma
 
 def _one_way(states: Tensor, others: Tensor, mask: Tensor, other_mask: Tensor) -> Tensor:
     """Return the distance of each row to the other text, `(batch,)`."""
-    # As a sum of squares, since the gradient of a distance of 0 is not a number.
-    squares = (states[:, :, None] - others[:, None]).square().sum(-1)  # (batch, tokens, other tokens)
     # Padding is infinitely far: as zeros it would be the nearest of all.
-    nearest = squares.masked_fill(~other_mask[:, None], torch.inf).amin(-1)  # (batch, tokens)
+    distances = torch.cdist(states, others).masked_fill(~other_mask[:, None], torch.inf)  # (batch, tokens, others)
+    nearest = distances.amin(-1)  # (batch, tokens)
     lengths = states.detach().norm(dim=-1) * mask  # (batch, tokens)
     weights = lengths / lengths.sum(-1, keepdim=True).clamp_min(1e-12)
-    return (weights * (nearest + 1e-12).sqrt()).sum(-1)
+    return (weights * nearest).sum(-1)
 
 
 def alignment_loss(model: Any, micro_batch: MicroBatch, other: MicroBatch) -> Tensor:

@@ -1,9 +1,9 @@
 """An old skill kept while a new one is learned: LFR-NMT's search by curvature (arXiv 2211.01542).
 
-The Fisher information of a weight, the mean square of its gradient on samples of the old skill, says how much that skill
-suffers when it moves. Of each tensor the values with the most of it stay as they are, and the others move within a share
-of their size, so that the model never leaves the region in which it forgets little. Values without any information are
-free to move so, however many they are.
+The Fisher information of a weight, the mean square of its gradient on samples of the old skill, says how much that
+skill suffers when it moves. Of each tensor the values with the most of it stay as they are, and the others move within
+a share of their size, so that the model never leaves the region in which it forgets little. Values without any
+information are free to move so, however many they are.
 """
 
 from collections.abc import Iterable, Iterator

@@ -104,10 +104,16 @@ def max_z_loss(logits: Tensor) -> Tensor:
 
 
 def guide_routers(model: Any, balance: float = BALANCE, max_z: float = MAX_Z) -> None:
-    """Let every backward pass of a model add the gradients of the two losses of its routers."""
-    for module in model.modules():
-        if type(module).__name__.endswith("TopKRouter"):
-            module.register_forward_hook(_guide(balance, max_z))
+    """Let every backward pass of a model add the gradients of the two losses of its routers, once each.
+
+    Raises:
+        UserMistake: It has no routers.
+    """
+    routers = [module for module in model.modules() if type(module).__name__.endswith("TopKRouter")]
+    if not routers:
+        raise UserMistake("train.routers: this model has no routers; leave the setting out")
+    for router in routers:
+        router.register_forward_hook(_guide(balance, max_z))
 
 
 def _guide(balance: float, max_z: float) -> Any:
