@@ -32,9 +32,9 @@ from synthgen.train.finished import losses_after
 from synthgen.train.group import ALONE, Group
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
 from synthgen.train.loss import answer_loss, judged_answers, turn_losses, weigh
-from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.methods.prepare import prepare
 from synthgen.train.methods.retention import retain
+from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.record import trim_log
 from synthgen.train.seen import Seen, write_after
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
