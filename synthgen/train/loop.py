@@ -163,7 +163,8 @@ def _score_after(run: TrainingRun, model: Any, processor: Any, group: Group) -> 
     if not samples:
         return
     spare = _spare(run, processor) if group.size > 1 else None
-    loader = batches(run.files, processor, run.settings, 0, group)
+    whole = run.settings.model_copy(update={"lengths": None})
+    loader = batches(run.files, processor, whole, 0, group)
     with contextlib.closing(loader):
         turns = losses_after(model, loader, samples, lambda batch: agree(batch, spare, group), group)
     if group.is_first:

@@ -25,7 +25,7 @@ from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.loader import to_device
 from synthgen.train.loss import answer_loss
 
-FILE = "retained.safetensors"  # beside the checkpoints, so that every start holds the same values
+FILE = "retained.safetensors"  # beside the checkpoints: every start holds the same values
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ def retain(model: Any, optimizer: torch.optim.Optimizer, processor: Any, setting
         UserMistake: The shards of the old skill have no usable row.
     """
     assert settings.retain is not None
-    path = out / FILE
+    path = out / "checkpoints" / FILE
     if path.is_file():
         frozen = _read(path, model)
     else:
         frozen = frozen_values(fisher_information(model, _samples(processor, settings)), settings.retain.frozen)
+        path.parent.mkdir(exist_ok=True)
         save_file({name: _packed(mask) for name, mask in frozen.items()}, path)
     limits = limits_of(model, frozen, settings.retain.reach)
     optimizer.register_step_post_hook(lambda *_: clamp(model, limits))
