@@ -47,7 +47,7 @@ def make_untaught(models: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the student of the demo.")
     parser.add_argument("--pictures", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=600, help="of 32 pictures each")
+    parser.add_argument("--steps", type=int, default=600, help="of 8 pictures each")
     parser.add_argument("--out", type=Path, default=Path("runs/nano-student"), help="shards and training")
     parser.add_argument("--models", type=Path, default=HERE / "models")
     args = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
     untaught = args.out / "untaught"
     if not (untaught / "model.safetensors").exists():
         make_untaught(args.models, untaught)
-    settings = TrainConfig(what="language", steps=args.steps, batch=32, learning_rate=2e-3, seed=SEED)
+    settings = TrainConfig(what="language", steps=args.steps, batch=8, learning_rate=2e-3, seed=SEED)
     print(train(str(args.out / "shards"), str(untaught), args.out / "taught", settings), flush=True)
     shutil.copytree(args.out / "taught" / "model", args.models / "nano-student", dirs_exist_ok=True)
 

@@ -13,9 +13,10 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
 
 Before it, preconditions.py checks what needs no torch. Beside it, record.py keeps settings and log, checkpoints.py what
 a killed training continues from, pretrained.py loads and saves the model, lora.py adds adapters to it, optimizer.py has
-the optimizer, and monitor.py tells what is learned (turns.py: of which answers). Where several processes train
-(group.py), ray_train.py starts them, sharding.py spreads the model over them, and agreement.py has them take the same
-steps.
+the optimizer, and monitor.py tells what is learned (turns.py: of which answers). seen.py and finished.py leave the
+losses of each pair for the plan (reducible.py), and mixture.py moves the weights of types by them. methods/ has what
+few trainings need. Where several processes train (group.py), ray_train.py starts them, sharding.py spreads the model
+over them, and agreement.py has them take the same steps.
 """
 
 import logging

@@ -93,7 +93,9 @@ def test_the_plan_asks_more_of_what_is_to_be_learned_and_the_record_says_why(wor
     for line in report["difference"]:
         shown[line["type"]] += line["added"] - line["retired"]
     assert {path: after[path] - before[path] for path in TYPES} == {path: shown[path] for path in TYPES}
-    (text,) = [text for text in folder_of(work).record["shape"]["planned"]["mapping"] if '"student"' in text]
+    record = folder_of(work).record
+    assert record is not None
+    (text,) = [text for text in record["shape"]["planned"]["mapping"] if '"student"' in text]
     why = json.loads(text)["student"]
     assert why["steps"] == 40 and why["training"] == str(work / "tuned") and set(why["types"]) == set(TYPES)
 
@@ -122,7 +124,7 @@ def test_without_a_name_nothing_is_written(work: Path) -> None:
 
 def test_the_finished_model_says_more_than_its_first_steps(work: Path) -> None:
     tuned = trained(work, step=10)  # all pairs were seen in the first half alone
-    with pytest.raises(UserMistake, match="names no pairs"):
+    with pytest.raises(UserMistake, match="name no pairs"):
         read_student(folder_of(work), str(tuned), TYPES)
     (tuned / "scores" / "student_loss.parquet").rename(tuned / "scores" / "student_loss_after.parquet")
     assert read_student(folder_of(work), str(tuned), TYPES).types.keys() == set(TYPES)
@@ -133,7 +135,7 @@ def test_what_is_no_student_of_the_run_is_refused_in_one_line(work: Path) -> Non
     with pytest.raises(UserMistake, match=r"--from-student nowhere: no training is there"):
         read_student(folder_of(work), "nowhere", TYPES)
     tuned = trained(work)
-    with pytest.raises(UserMistake, match=r"names no pairs of these instruction types"):
+    with pytest.raises(UserMistake, match=r"name no pairs of these instruction types"):
         read_student(folder_of(work), str(tuned), ["other/type"])
     rows = pq.read_table(tuned / "scores" / "student_loss.parquet").to_pylist()
     strange = [{**row, "pair_id": f"x{number}"} for number, row in enumerate(rows)]

@@ -36,7 +36,8 @@ def _one_way(states: Tensor, others: Tensor, mask: Tensor, other_mask: Tensor) -
     nearest = distances.amin(-1)  # (batch, tokens)
     lengths = states.detach().norm(dim=-1) * mask  # (batch, tokens)
     weights = lengths / lengths.sum(-1, keepdim=True).clamp_min(1e-12)
-    return (weights * nearest).sum(-1)
+    distance: Tensor = (weights * nearest).sum(-1)
+    return distance
 
 
 def alignment_loss(model: Any, micro_batch: MicroBatch, other: MicroBatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""A grown model computes what the small one did (FPI), or starts closer to it than chance and breaks copies (AKI-Pro)."""
+"""A grown model computes what the small one did (FPI), or starts nearer to it than chance, unlike copies (AKI-Pro)."""
 
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def test_a_grown_model_starts_below_the_loss_of_chance() -> None:
         optimizer.zero_grad()
     fresh = type(model)(grow(model, LARGER).config)
     losses = {
-        name: float(each(tokens, labels=tokens).loss)
+        name: each(tokens, labels=tokens).loss.item()
         for name, each in (("fpi", grow(model, LARGER, "fpi")), ("aki_pro", grow(model, LARGER)), ("fresh", fresh))
     }
     assert losses["fpi"] < 0.1 and losses["aki_pro"] < losses["fresh"]

@@ -30,7 +30,7 @@ def test_the_words_that_save_most_are_chosen(tokenizer: Any) -> None:
 def test_a_new_token_starts_from_the_mean_of_its_pieces(model: Path, tokenizer: Any) -> None:
     loaded = pretrained.load_model("tiny", model)
     pieces, before = tokenizer.encode(LONG), loaded.get_input_embeddings().weight.detach().clone()
-    assert extend(loaded, tokenizer, [LONG, " red", LONG]) == 1, "a word that is one token already is left out"
+    assert extend(loaded, tokenizer, [LONG, "red", LONG]) == 1, "a word that is one token already is left out"
     (new,) = tokenizer.encode(LONG)
     after = loaded.get_input_embeddings().weight
     assert torch.allclose(after[new], before[pieces].mean(0)) and torch.equal(after[:new], before[:new])
