@@ -46,8 +46,9 @@ demo: install  ## Images to instruction data to a tuned model, on the bundled im
 	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a model)."
 	@$(BIN)/synth doctor
 	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
-	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
+	$(BIN)/synth train runs/demo --model demo/models/nano-student --pipeline demo --out runs/demo-model
 	@$(BIN)/python -m demo.truth runs/demo
+	@$(BIN)/python -m demo.proof runs/demo-model
 	@echo
 	@echo "The counts:       $(BIN)/synth status runs/demo, and the shards in runs/demo/5-shards/data"
 	@echo "What was dropped: $(BIN)/synth status runs/demo --reason failed.declined"
