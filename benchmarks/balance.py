@@ -21,7 +21,7 @@ from driver import is_quick
 from planning import list_images, plan_all, plan_context, tag_images
 
 from synthgen.config import taxonomy
-from synthgen.config.pipeline import BalanceConfig
+from synthgen.config.planning import BalanceConfig
 from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import PLAN
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Unfit, decode
 
 LIMITS = ImagesConfig(model_pixels=100_000_000, max_frames=10_000, min_side=1, max_aspect=1e9)

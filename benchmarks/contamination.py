@@ -26,7 +26,7 @@ from pages import KINDS
 from PIL import Image, ImageEnhance, ImageOps
 
 from synthgen.config.deduplication import DecontaminateConfig
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
 from synthgen.ingest.benchmark_prints import prints_of

@@ -28,7 +28,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Decoded, DecoderPool, decode
 
 LIMITS = ImagesConfig()

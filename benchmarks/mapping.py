@@ -31,7 +31,8 @@ from synthgen.config import mapping as mappings
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
 from synthgen.config.mapping import ImageSize
-from synthgen.config.pipeline import LearnConfig, Pipeline
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.planning import LearnConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Node, Taxonomy, Tree
 from synthgen.engines.kinds import resolve_model

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from synthgen.commands.learn import classify
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.templates import render
 from synthgen.engines import Engine, ModelName, Request, open_engine

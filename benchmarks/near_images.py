@@ -20,7 +20,7 @@ import numpy as np
 from pages import COPIES, KINDS
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.dedup import Thumbnails, near_images
 from synthgen.ingest.images import Decoded, decode
 

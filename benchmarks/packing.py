@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import torch
 from training import DEMO, messages, synchronised_time
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.train import pretrained
 from synthgen.train.dataset import pin

@@ -18,7 +18,8 @@ from driver import generate_with
 
 from synthgen import run
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.config.engine import EngineConfig
+from synthgen.config.pipeline import Pipeline
 from synthgen.engines import EngineInfo, ModelName, Reply, Request, open_engine
 from synthgen.engines.recorder import Recorder
 from synthgen.engines.scripted import ScriptedEngine

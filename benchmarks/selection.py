@@ -23,8 +23,7 @@ from driver import commit_all, in_fresh_process
 
 from synthgen import tables as schemas
 from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas
+from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas, SelectConfig
 from synthgen.stages import select
 from synthgen.stages.select.trial import tallies
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart

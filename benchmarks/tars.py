@@ -20,7 +20,7 @@ from typing import Any
 
 from driver import in_fresh_process, list_source
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.ingest.sources import list_objects
 from synthgen.store import Folder, Lease, StageFolder
 from synthgen.tables import LIST

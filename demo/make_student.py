@@ -20,7 +20,7 @@ from demo.gold_shards import write_shards
 from demo.nano_vlm import build_vlm, export_vlm, vlm_config
 from demo.tokenizer import END, IMAGE, load_tokenizer
 from demo.world import TRAIN_SEED
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import train
 
 HERE = Path(__file__).parent

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import cast
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.console import note
 from synthgen.engines import ModelName, check_engine
 from synthgen.engines.kinds import ENGINE_KINDS, kind_of

@@ -21,7 +21,7 @@ from demo.laboratory.pictures import load_scenes
 from demo.question_templates import ASK_AS, with_article
 from demo.training_examples import unanswerable
 from demo.world import COLOURS, GROUPS, POSITIONS, Scene
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines.protocol import EngineInfo, ModelName, Reply, Request
 
 TYPE_OF = {words: type_ for type_, words in ASK_AS.items()}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import Listed, ObjectRef, SourceKind, one_by_one, spell_out_file
 

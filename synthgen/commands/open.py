@@ -6,7 +6,8 @@ from pathlib import Path
 
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import Pipeline, SourceConfig
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.source import SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.console import note
 from synthgen.errors import Damaged, UserMistake

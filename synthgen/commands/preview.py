@@ -17,8 +17,9 @@ from PIL.Image import Image
 
 from synthgen.commands.show import effects
 from synthgen.commands.verdicts import Scores, is_inapplicable, verdict_lines
-from synthgen.config.pipeline import Pipeline, SourceConfig
+from synthgen.config.pipeline import Pipeline
 from synthgen.config.replies import LETTERS
+from synthgen.config.source import SourceConfig
 from synthgen.console import note, pluralize
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.kinds import gpus_of, kind_of

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import ImagesConfig, Pipeline, SelectConfig
-from synthgen.config.selection import PLAIN_SELECTION, KeepRule
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.selection import PLAIN_SELECTION, KeepRule, SelectConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.console import StageProgress
 from synthgen.errors import UserMistake, nearest
 from synthgen.stages.select import prepare

@@ -5,8 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import KeepRule
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.tables import GENERATE, NOT_APPLICABLE, PAIRS

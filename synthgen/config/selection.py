@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from synthgen.config.fields import AnswerForm
+from synthgen.config.deduplication import DecontaminateConfig, NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.fields import AnswerForm, Expressions, Uri
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import matches
 from synthgen.tables import ANSWER_FORMS
@@ -110,3 +111,36 @@ class AnswerBalance(Section):
 def fits(pattern: str, path: str | None) -> bool:
     """Return whether a pattern of types fits a type; `**` also fits none."""
     return pattern == "**" or (path is not None and matches(pattern, path))
+
+
+class SelectConfig(Section):
+    """Stage 4, select: which pairs are kept."""
+
+    keep: Mapping[str, KeepRule] = Field(default_factory=dict)  # score, or PASS.SCORE -> range, share of the lowest
+    min_question_characters: int = Field(default=6, ge=0)
+    max_answer_characters: int = Field(default=8000, gt=0)
+    forbidden: Expressions = ()  # regular expressions that no question or answer may match
+    languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    functions: Functions = ()  # module:function, of your own; each says what it drops
+    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    # Of two questions on one image with the same short answer, the share of words that both have and that drops one.
+    same_answer: float | None = Field(default=None, gt=0, le=1)
+    same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
+    global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
+    global_answers: NearAnswersConfig | None = None  # near answers of the whole set
+    openings: OpeningsConfig | None = None  # questions that begin with the same words
+    survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
+    earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
+    against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run
+    decontaminate: DecontaminateConfig | None = None  # benchmark sets that no pair may come from
+    balance: Mapping[str, AnswerBalance] = Field(default_factory=dict)  # type pattern -> of yes and no
+    letters: float | None = Field(default=None, ge=1)  # most pairs with a letter of choice for each with the rarest
+    quotas: Quotas = Quotas()
+
+    @property
+    def scores(self) -> list[tuple[str, str]]:
+        """The scores that it reads, each with the place below `select` that names it."""
+        by = [(f"balance.{pattern}.by", rule.by) for pattern, rule in self.balance.items()]
+        by += [(f"quotas.{kind}s.{pattern}.by", quota.by) for kind, pattern, quota in self.quotas.all()]
+        by += [("survivor", self.survivor)]
+        return [*(("keep", name) for name in self.keep), *((place, name) for place, name in by if name)]

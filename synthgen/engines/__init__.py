@@ -6,7 +6,7 @@ live inside Ray actors; only `synth learn` runs the engine of a tagger in its ow
 
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines.checked import JOB_ERRORS, CheckedEngine
 from synthgen.engines.kinds import kind_of
 from synthgen.engines.protocol import (

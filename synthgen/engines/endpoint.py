@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.console import note
 from synthgen.engines.completion import model_ids, read_completion
 from synthgen.engines.endpoint_client import key_hint, open_client

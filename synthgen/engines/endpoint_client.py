@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.errors import UserMistake
 
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")  # and in small letters

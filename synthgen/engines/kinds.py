@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from synthgen.config.engine import EngineConfig
 from synthgen.config.entry_points import added, load, offered
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section, import_attribute
-from synthgen.config.pipeline import EngineConfig, GenerateConfig
 from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
 from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models

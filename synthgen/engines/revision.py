@@ -10,7 +10,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from synthgen.config.pipeline import GenerateConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.engines.hub import hub_reason
 from synthgen.engines.protocol import ModelName
 from synthgen.errors import UserMistake

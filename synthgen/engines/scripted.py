@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from synthgen.config.engine import EngineConfig
 from synthgen.config.library import Section
-from synthgen.config.pipeline import EngineConfig
 from synthgen.engines.protocol import ALL_CAPABILITIES, EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.errors import Failure
 from synthgen.tables import draw

@@ -1,6 +1,6 @@
 """Checks what a pipeline or a tagger file says of its engine, beyond the types of the values.
 
-Only here are the kinds of engine known, so config/pipeline.py takes any word as a kind.
+Only here are the kinds of engine known, so config/engine.py takes any word as a kind.
 """
 
 from functools import partial
@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field, ValidationError, create_model
 
 from synthgen.config import library
+from synthgen.config.engine import EngineConfig
 from synthgen.config.library import Section
-from synthgen.config.pipeline import EngineConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines.kinds import EngineKind, engine_kind
 from synthgen.errors import UserMistake, attempt

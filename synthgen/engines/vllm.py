@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.console import note
 from synthgen.engines.image_tokens import images_of, with_bound
 from synthgen.engines.image_tokens.measure import ImageMeter, too_long

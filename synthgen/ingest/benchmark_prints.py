@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure
 from synthgen.ingest.benchmark_sets import BenchmarkSet, read_items
 from synthgen.ingest.benchmark_tables import BenchmarkItem, Columns

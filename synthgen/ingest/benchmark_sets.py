@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, Mistakes, SynthError, UserMistake, one_line
 from synthgen.ingest.benchmark_tables import TABLES, BenchmarkItem, Columns, check_table, table_items
 from synthgen.store import Folder, RunFolder

@@ -8,7 +8,7 @@ they finish, with a `Failure` in place of an image that cannot be used. Images t
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.sources import ObjectRef, read_objects

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.config.prompt_pack import CallSize, call_sizes
 from synthgen.engines import ModelName
 from synthgen.engines.image_tokens import bound_images, images_of

@@ -14,9 +14,10 @@ from typing import Any
 from synthgen import taggers as tagging
 from synthgen.config import families
 from synthgen.config.families import InstructionType
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import GenerateConfig, Pipeline
+from synthgen.config.pipeline import Pipeline
 from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model

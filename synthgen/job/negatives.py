@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from synthgen.config.pipeline import UNANSWERABLE_SCORE, Pipeline
+from synthgen.config.generation import UNANSWERABLE_SCORE
+from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines.kinds import kind_of

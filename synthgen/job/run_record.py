@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from synthgen.config import library
-from synthgen.config.pipeline import Pipeline, SourceConfig
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.source import SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri

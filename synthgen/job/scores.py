@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from synthgen.config import library
-from synthgen.config.pipeline import UNANSWERABLE_SCORE, GenerateConfig
+from synthgen.config.generation import UNANSWERABLE_SCORE, GenerateConfig
 from synthgen.config.prompt_file import JudgePrompt, kind_of_judge
 from synthgen.config.prompt_pack import SCORE_VARIABLES, Prompts
 from synthgen.config.strict_yaml import Document, KeyPath

@@ -16,8 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from synthgen.config.engine import EngineConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.mapping import RuleSet
-from synthgen.config.pipeline import EngineConfig, GenerateConfig, Pipeline
+from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName

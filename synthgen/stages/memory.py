@@ -6,7 +6,8 @@ ingest/images/child_process.py, stages/generate/admission.py, stages/pack/images
 ordinary images take a small part of it. The model and its engine are not included and report their own memory.
 """
 
-from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.config.engine import EngineConfig
+from synthgen.config.pipeline import Pipeline
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes

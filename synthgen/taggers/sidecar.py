@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from PIL.Image import Image
 from pydantic import Field
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree
 from synthgen.config.vocabulary import Entry, Lexicon, read_entries

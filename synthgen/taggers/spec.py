@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
-from synthgen.config.pipeline import GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, matching, with_ancestors
 from synthgen.engines import ModelName

@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeVar
 from PIL.Image import Image
 from pydantic import Field
 
-from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, matching
 from synthgen.engines import choice_prompt, open_engine

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from synthgen.train.preconditions import check, missing_packages
 
 if TYPE_CHECKING:
-    from synthgen.config.pipeline import TrainConfig
+    from synthgen.config.training import TrainConfig
     from synthgen.train.command import TrainingResult
 
 __all__ = ["train"]

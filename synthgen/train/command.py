@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.console import StageProgress, note
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig, TrainConfig
+from synthgen.config.source import ImagesConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import Failure, UserMistake, one_line
 from synthgen.ingest.images import Unfit, decode
 from synthgen.train.conversation import ChatTemplate, Messages, Span, UnusableRow, clean_messages, text_of

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import dataset
 from synthgen.train.dataset import Row, ShardFile
 from synthgen.train.encode import Encoder, MicroBatch

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.train import lora, packing, pretrained
 from synthgen.train import mixture as mixing

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from synthgen.config.pipeline import LoraConfig
+from synthgen.config.training import LoraConfig
 from synthgen.errors import UserMistake
 
 ADAPTER = "default"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train.preconditions import needs_torchao
 
 BETAS = (0.9, 0.95)

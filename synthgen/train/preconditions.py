@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.engines.revision import folder_fault, is_hub_name
 from synthgen.errors import UserMistake
 from synthgen.store.patterns import expand_home

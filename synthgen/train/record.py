@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.store import Folder

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.console import Loading, note, pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.errors import JobFailing, ModelUnavailable, SynthError, UserMistake, is_whole_text, one_line

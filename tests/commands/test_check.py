@@ -18,6 +18,7 @@ from synthgen.commands.check import (
     unserved_tags,
 )
 from synthgen.config import pipeline
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import UserMistake
 from synthgen.job import resolve
 from synthgen.job.resolve import load_definitions
@@ -89,7 +90,7 @@ def test_a_weight_of_0_serves_no_tag_and_is_noted_with_its_line(workspace: Path)
 def test_a_bound_that_no_value_of_its_score_can_reach_is_noted(
     definitions: Definitions, keep: dict[str, dict[str, float]], expected: list[str]
 ) -> None:
-    thresholds = pipeline.SelectConfig.model_validate({"keep": keep}).keep
+    thresholds = SelectConfig.model_validate({"keep": keep}).keep
     assert list(threshold_notes(thresholds, definitions.prompts.pack, {})) == [
         f"note: select.keep.{line}" for line in expected
     ]

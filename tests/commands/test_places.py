@@ -15,7 +15,7 @@ from synthgen.cli.options import expanded, folder_in
 from synthgen.commands.learn.seed import open_seed
 from synthgen.commands.preview import _read_image
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import is_inside_source, list_objects
 from synthgen.job.funnel import StageFunnel

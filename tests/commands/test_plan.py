@@ -20,7 +20,8 @@ from synthgen.commands.plan.counts import QuestionCounts
 from synthgen.commands.plan.estimate import TypeEstimate
 from synthgen.commands.plan.pricing import Budget, Usage, mean_rates, parse_budget
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import PlanConfig, PriceConfig
+from synthgen.config.engine import PriceConfig
+from synthgen.config.planning import PlanConfig
 from synthgen.errors import UserMistake
 from synthgen.job import funnel
 from synthgen.stages.generate.profiling import Profile, share_costs

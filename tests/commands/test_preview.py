@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from synthgen.commands import preview
 from synthgen.commands.verdicts import Scores, verdict_lines
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import KeepRule
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.stages.plan.assign import Assigner
 from synthgen.stages.plan.images import PlannedImage
 from synthgen.tables import NOT_APPLICABLE, PAIRS

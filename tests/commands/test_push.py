@@ -13,7 +13,8 @@ import pytest
 
 from synthgen.commands.push import Pushed, PushRequest, push, text
 from synthgen.commands.push import hub as hub_client
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import SynthError, UserMistake
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.exporting import run

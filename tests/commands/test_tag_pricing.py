@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from synthgen.commands.plan import tag_pricing
-from synthgen.config.pipeline import ImagesConfig, PriceConfig
+from synthgen.config.engine import PriceConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.stages.contract import Job
 from synthgen.taggers import TaggerSpec, in_order
 from tests.fixtures.tagging import TaggedFolder, write_sidecar, write_vlm

@@ -13,6 +13,7 @@ from PIL import Image
 from synthgen.config import library
 from synthgen.config import pipeline as pipelines
 from synthgen.config.fields import FORMATS
+from synthgen.config.selection import SelectConfig
 from synthgen.config.strict_yaml import QUOTES
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.ingest.images import plugins
@@ -443,7 +444,7 @@ def test_options_of_other_engines_are_for_them_to_judge(engine: str) -> None:
 
 def test_a_forbidden_pattern_may_use_all_of_re2() -> None:
     patterns = (r"[[:digit:]]+", r"\pL", r"\x{1F600}")
-    assert pipelines.SelectConfig(forbidden=patterns).forbidden == patterns
+    assert SelectConfig(forbidden=patterns).forbidden == patterns
 
 
 def test_a_stored_pipeline_is_checked_like_a_file() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from synthgen.config.replies import (
@@ -130,6 +130,7 @@ ITEMS = st.lists(VALUES | WORDS | CHOICES.map(as_json), max_size=3)
 
 
 @given(VALUES | ITEMS.map(lambda items: {"questions": items}), st.booleans())
+@example({"questions": [{"questions": []}, "a lost \x1f character"]}, False)
 def test_the_parser_accepts_what_the_schema_allows_and_only_harmless_additions(value: Any, choice: bool) -> None:
     is_valid = jsonschema.Draft202012Validator(question_schema(choice, 3)).is_valid(value)
     try:

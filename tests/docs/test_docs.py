@@ -21,6 +21,8 @@ from synthgen.commands.export.forms.kinds import FORMS
 from synthgen.commands.preferences import rows as preference_rows
 from synthgen.commands.preferences.card import OUTCOMES
 from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.config.selection import SelectConfig
+from synthgen.config.source import SourceConfig
 from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.errors import Failure
 from synthgen.ingest.sources import ObjectRef, SourceKind, kinds
@@ -360,7 +362,7 @@ def test_the_example_of_a_source_on_the_page_is_one() -> None:
     module: dict[str, Any] = {}
     exec(text, module)
     kind = module["MINE"]
-    (listed,) = kind.list_objects(pipeline.SourceConfig(uri="mine:all"))
+    (listed,) = kind.list_objects(SourceConfig(uri="mine:all"))
     assert isinstance(kind, SourceKind) and listed.uri.startswith(f"{kind.name}:")
     assert isinstance(module["read"](ObjectRef("id", listed.uri, listed.version), 1), Failure)
     points = [tomllib.loads(block)["project"]["entry-points"] for block in blocks(ROOT / "docs/pipelines.md", "toml")]
@@ -370,7 +372,7 @@ def test_the_example_of_a_source_on_the_page_is_one() -> None:
 def test_every_reason_of_a_decision_is_explained() -> None:
     page = read(ROOT / "docs/scores.md")
     pairs = PAIRS.empty_table().append_column("plain", pa.array([], pa.large_string()))
-    reasons = [f"rule:{name}" for name, _ in rules(pairs, pipeline.SelectConfig(forbidden=("x",)))]
+    reasons = [f"rule:{name}" for name, _ in rules(pairs, SelectConfig(forbidden=("x",)))]
     reasons += ["retired", "unscored:…", "score:…", *select.REPEATS[1:], "language", "user:NAME:…", "rank:…"]
     reasons += [f"balance:{side}" for side in (*standings.SIDES, "letter")]
     reasons += [f"quota:{kind}:…" for kind in ("type", "form", "language", "tag")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import synthgen
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import kinds, spell_out_uri
 from synthgen.tables import LIST, TAG

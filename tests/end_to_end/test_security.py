@@ -16,7 +16,8 @@ import pytest
 
 from synthgen import tables
 from synthgen.config import pipeline
-from synthgen.config.pipeline import EngineConfig, SourceConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.source import SourceConfig
 from synthgen.config.templates import render
 from tests.fixtures.runs import funnel_of, synth
 from tests.fixtures.workspace import ROOT, make_images

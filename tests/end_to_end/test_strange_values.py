@@ -30,7 +30,7 @@ import math
 from dataclasses import replace
 
 from synthgen.engines.scripted import ScriptedEngine
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 
 
 class Engine(ScriptedEngine):

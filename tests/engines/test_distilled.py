@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthgen.commands.distill.metrics import calibration_error, f1, rank_correlation
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import ModelName, Reply, Request, open_engine
 from synthgen.engines.distilled import UNSURE, DistilledModel, Embedder, fit, load, save
 from synthgen.engines.distilled.embedder import WINDOW, windows_of

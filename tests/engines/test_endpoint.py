@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import EngineConfig as Settings
+from synthgen.config.engine import EngineConfig as Settings
 from synthgen.engines import EngineDied, ModelName, Reply, Request, endpoint, open_engine
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.errors import ModelUnavailable

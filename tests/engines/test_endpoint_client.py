@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import ModelName, Request, check_engine
 from synthgen.engines.endpoint import EndpointEngine
 from synthgen.engines.endpoint_client import is_here

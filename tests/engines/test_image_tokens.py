@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import ModelName, Request
 from synthgen.engines.image_tokens import FAMILIES, ImageBound, bound_images, images_of, rule_of, with_bound
 from synthgen.engines.image_tokens.grids import PatchGrid

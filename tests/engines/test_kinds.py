@@ -13,8 +13,11 @@ from synthgen import taggers
 from synthgen.commands.doctor.command import needed_packages
 from synthgen.commands.plan import pricing
 from synthgen.config import pipeline as pipelines
+from synthgen.config.engine import EngineConfig, PriceConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
-from synthgen.config.pipeline import EngineConfig, GenerateConfig, PackConfig, PriceConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.engines import ModelName, check_engine, kinds, open_engine
 from synthgen.engines.endpoint import settings_fault
 from synthgen.engines.kinds import ENGINE_KINDS, engine_kind, gpus_of, kind_of, reply_options, resolve_model

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
+from synthgen.config.engine import EngineConfig, SamplingConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.stages.generate.context import GenerateContext

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import resolve_model
 from synthgen.errors import UserMistake

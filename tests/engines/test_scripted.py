@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.config.replies import Question, parse_questions, question_schema
 from synthgen.engines import EngineDied, ModelName, Reply, Request, open_engine
 from synthgen.engines.scripted import ScriptedEngine

@@ -18,7 +18,7 @@ pytest.importorskip("vllm")
 from transformers import AutoTokenizer
 from vllm.outputs import CompletionOutput, RequestOutput
 
-from synthgen.config.pipeline import EngineConfig as Settings
+from synthgen.config.engine import EngineConfig as Settings
 from synthgen.engines import ModelName, Reply, Request
 from synthgen.engines.vllm import TRIES, VllmEngine
 from synthgen.errors import ModelUnavailable

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure, Mistakes, UserMistake
 from synthgen.ingest import benchmark_prints
 from synthgen.ingest.benchmark_prints import CROPS, digest_of, prints_of

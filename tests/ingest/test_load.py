@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import fetch_images, load_images

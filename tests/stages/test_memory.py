@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 
 from synthgen.config import pipeline
-from synthgen.config.pipeline import ImagesConfig, PackConfig, Pipeline, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.pipeline import Pipeline
+from synthgen.config.selection import SelectConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.engines import endpoint
 from synthgen.engines.kinds import ENGINE_KINDS
 from synthgen.errors import SynthError

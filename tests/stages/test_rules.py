@@ -8,7 +8,7 @@ import pytest
 
 from synthgen.config import prompt_pack
 from synthgen.config.languages import LANGUAGES, language_of
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.stages.rules import mask, rules
 from synthgen.tables import PAIRS, table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.stages import tag
 from synthgen.stages.tag.todo import count_objects
 from synthgen.store import CommitLog, Folder, Receipt, TablePart

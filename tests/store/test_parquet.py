@@ -11,7 +11,7 @@ import pytest
 
 from synthgen.commands.learn.records import Fields
 from synthgen.commands.learn.seed import Columns, open_seed, read_rows
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import UserMistake
 from synthgen.store import parquet
 from synthgen.store.parquet import read_batches, read_in_batches

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import train
 from synthgen.train.record import read_log
 from tests.fixtures.tiny_vlm import FAST, losses, names, row, samples, write
@@ -75,7 +75,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from synthgen.cli.door import run_command
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import train
 
 run_command(lambda: train(sys.argv[1], sys.argv[2], Path(sys.argv[3]), TrainConfig.model_validate_json(sys.argv[4])))

@@ -11,7 +11,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from synthgen.config.pipeline import LoraConfig
+from synthgen.config.training import LoraConfig
 from synthgen.errors import UserMistake
 from synthgen.train import lora, pretrained, train
 from tests.fixtures.tiny_vlm import FAST, losses, part, samples, stop_after, write
@@ -88,7 +88,7 @@ def test_without_peft_the_command_that_installs_it_is_named(model: Path, tmp_pat
     shards = write(tmp_path / "shards", samples(4))
     code = (
         "import sys\nsys.modules['peft'] = None\nfrom pathlib import Path\n"
-        "from synthgen.config.pipeline import TrainConfig\nfrom synthgen.train import train\n"
+        "from synthgen.config.training import TrainConfig\nfrom synthgen.train import train\n"
         "try: train(sys.argv[1], sys.argv[2], Path('o'), TrainConfig(lora={}))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

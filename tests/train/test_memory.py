@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from synthgen.config.pipeline import LoraConfig, TrainConfig
+from synthgen.config.training import LoraConfig, TrainConfig
 from synthgen.train import pretrained, train
 from synthgen.train.optimizer import make_optimizer, set_learning_rate
 from tests.fixtures.tiny_vlm import FAST, losses, samples, stop_after, write
@@ -98,7 +98,7 @@ def test_without_torchao_the_command_that_installs_it_is_named(
     shards = write(tmp_path / "shards", samples(4))
     code = (
         "import sys\nsys.modules['torchao'] = None\nfrom pathlib import Path\n"
-        "from synthgen.config.pipeline import TrainConfig\nfrom synthgen.train import train\n"
+        "from synthgen.config.training import TrainConfig\nfrom synthgen.train import train\n"
         f"try: train(sys.argv[1], sys.argv[2], Path('o'), TrainConfig.model_validate({given}))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

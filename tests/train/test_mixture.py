@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.config.training_methods import MixtureConfig
 from synthgen.errors import UserMistake
 from synthgen.train import mixture as mixing

@@ -109,7 +109,7 @@ def names_of(files: Sequence[ShardFile], seed: int, start: int, count: int) -> l
 KILLED_IN_STEP_7 = """
 import os, signal
 from pathlib import Path
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train import loop, train
 
 real, taken = loop.step, []

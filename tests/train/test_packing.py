@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, MicroBatch

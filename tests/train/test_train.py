@@ -189,7 +189,7 @@ def test_arguments_are_checked_before_torch_is_loaded(model: Path, tmp_path: Pat
         (str(shards), str(model), str(full), "holds other files"),
     ]
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom synthgen.config.pipeline import TrainConfig\n"
+        "import json, sys\nfrom pathlib import Path\nfrom synthgen.config.training import TrainConfig\n"
         "from synthgen.train import train\n"
         "for shards, model, out, _ in json.loads(sys.argv[1]):\n"
         "    try: train(shards, model, Path(out), TrainConfig())\n"
@@ -209,7 +209,7 @@ def test_arguments_are_checked_before_torch_is_loaded(model: Path, tmp_path: Pat
 def test_without_torch_or_transformers_the_command_that_installs_it_is_named(lacks: str, packages: str) -> None:
     code = (
         f"import sys\nsys.modules['{lacks}'] = None\n"
-        "from pathlib import Path\nfrom synthgen.config.pipeline import TrainConfig\nimport synthgen.train\n"
+        "from pathlib import Path\nfrom synthgen.config.training import TrainConfig\nimport synthgen.train\n"
         "try: synthgen.train.train('.', 'a/b', Path('o'), TrainConfig())\nexcept Exception as error: "
         "print(type(error).__name__, error)"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.errors import JobFailing, ModelUnavailable, Stopped
 from synthgen.store import Folder, Receipt
 from synthgen.workers import PoolSpec, StopSignals, Task, actor, pool, run_in_actor, run_pool

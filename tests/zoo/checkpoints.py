@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GenerationConfig
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import ModelName
 from synthgen.engines.image_tokens import ImageBound, bound_images
 from synthgen.engines.model_files import read_model_files

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from synthgen.config.pipeline import EngineConfig, ImagesConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.engines import ModelName, Reply, Request
 from synthgen.engines.vllm import VllmEngine
 from synthgen.ingest.images import decode

@@ -16,7 +16,7 @@ from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.renderers.registry import renderer_from_config
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import ModelName, Reply, Request
 from synthgen.engines.vllm import VllmEngine
 from tests.zoo.checkpoints import checkpoint

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines.image_tokens import PROCESSOR
 from tests.zoo.checkpoints import FAMILIES, checkpoint, images
 from tests.zoo.interview import SIZES

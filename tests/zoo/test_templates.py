@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip("vllm")
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import Request
 from tests.zoo.checkpoints import FAMILIES
 from tests.zoo.rendered import RenderedLlm, asked, sent, special_tokens

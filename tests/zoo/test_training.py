@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, Encoder

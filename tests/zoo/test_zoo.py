@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from tests.zoo.checkpoints import FAMILIES, images
 from tests.zoo.interview import CONTEXT, LABELS, SCHEMA
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthgen.commands.calibrate.fitting import Flags, LabelledScores
 from synthgen.commands.usable import UseCounts
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.config.taxonomy import Tree, with_ancestors
 from synthgen.config.vocabulary import Lexicon, read_words
 from synthgen.errors import Failure, one_line

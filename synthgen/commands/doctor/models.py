@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from synthgen.commands.doctor.finding import Finding, Level, python
-from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.errors import Failure, SynthError, guess, listed
 
 ANSWER_SECONDS = 5.0  # for an endpoint to list its models

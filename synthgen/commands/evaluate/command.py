@@ -24,7 +24,8 @@ from synthgen.commands.evaluate.report import report
 from synthgen.commands.evaluate.seen import images_seen
 from synthgen.commands.evaluate.summary import summarize
 from synthgen.commands.evaluate.worker import build
-from synthgen.config.pipeline import EngineConfig, Pipeline
+from synthgen.config.engine import EngineConfig
+from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document
 from synthgen.console import Loading, StageProgress, note
 from synthgen.engines import ModelName, check_engine

@@ -23,7 +23,7 @@ from synthgen.commands.evaluate.question import CHOICE, RESPONSE
 from synthgen.commands.evaluate.question_set import QuestionSet
 from synthgen.commands.evaluate.replies import Evaluation
 from synthgen.commands.evaluate.wording import prompt_of
-from synthgen.config.pipeline import EvaluateConfig
+from synthgen.config.training import EvaluateConfig
 from synthgen.stages.pack.schema import IMAGE, with_features
 from synthgen.store import Folder
 

@@ -18,7 +18,7 @@ from synthgen.commands.evaluate.from_files import SUFFIXES, read_question_file
 from synthgen.commands.evaluate.from_shards import read_shards
 from synthgen.commands.evaluate.question import IMAGES, QUESTIONS, ImageQuestions, Question, questions_in
 from synthgen.commands.usable import UseCounts
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.console import note
 from synthgen.errors import Damaged, Failure, SettingsChanged, UserMistake
 from synthgen.ingest.images import DECODING, DecoderPool

@@ -14,7 +14,9 @@ import pyarrow as pa
 from synthgen.commands.evaluate.question import Question
 from synthgen.commands.evaluate.question_set import QuestionSet
 from synthgen.commands.evaluate.wording import is_rotated, prompt_of
-from synthgen.config.pipeline import EngineConfig, EvaluateConfig, ImagesConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.source import ImagesConfig
+from synthgen.config.training import EvaluateConfig
 from synthgen.engines import ModelName, Reply
 from synthgen.engines.kinds import reply_options
 from synthgen.ingest.images import DECODING

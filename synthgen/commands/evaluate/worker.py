@@ -9,10 +9,10 @@ from typing import Any
 from PIL.Image import Image
 
 from synthgen.commands.evaluate.replies import BLIND, REPLIES, Call, Evaluation, Row, reply_row
-from synthgen.engines import JOB_ERRORS, Engine, Reply, Request, open_engine
-from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, code_failure, one_line
+from synthgen.engines import JOB_ERRORS, Engine, Reply, Request
+from synthgen.errors import Failure, code_failure
 from synthgen.ingest.images import DecoderPool
+from synthgen.stages.generate.engine_worker import open_watched, poison_failure
 from synthgen.store import Receipt, TablePart
 from synthgen.tables import table
 from synthgen.workers import Task
@@ -23,8 +23,7 @@ IMAGES_AT_ONCE = 16  # where the engine does not say how many sequences it serve
 
 async def build(evaluation: Evaluation) -> "EvaluationWorker":
     """Start the engine where the worker is."""
-    engine = await open_engine(evaluation.model, evaluation.engine)
-    return EvaluationWorker(evaluation, WatchedEngine(engine, evaluation.engine.stall_seconds))
+    return EvaluationWorker(evaluation, await open_watched(evaluation.model, evaluation.engine))
 
 
 class EvaluationWorker:
@@ -54,8 +53,7 @@ class EvaluationWorker:
         """Make the pending calls of a partition; return None if it is given back with nothing done."""
         calls, rows = await asyncio.to_thread(self._evaluation.pending, task), list[Row]()
         if task.poison:
-            failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
-            rows = [self._row(call, Reply.failed(failure)) for call in calls]
+            rows = [self._row(call, Reply.failed(poison_failure(task))) for call in calls]
         else:
             await self._ask_all(task, calls, rows)
         if not rows and task.only is None:

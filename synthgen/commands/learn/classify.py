@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.config.taxonomy import Tree
 from synthgen.engines import Engine, EngineDied, ModelName, choice_prompt, open_engine
 from synthgen.errors import Failure, ModelUnavailable

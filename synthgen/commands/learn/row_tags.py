@@ -15,7 +15,7 @@ from typing import Any
 from synthgen.commands.learn.records import BadRow, Row
 from synthgen.commands.learn.request import LearnPlan
 from synthgen.commands.learn.seed import spell_out
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.config.vocabulary import Lexicon
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.images import DecoderPool

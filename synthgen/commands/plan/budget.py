@@ -13,7 +13,7 @@ import numpy as np
 from synthgen.commands.plan.counts import count_partitions, kinds_of
 from synthgen.commands.plan.pricing import Kind
 from synthgen.config.families import with_unanswerable
-from synthgen.config.pipeline import PlanConfig
+from synthgen.config.planning import PlanConfig
 from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
 from synthgen.stages.plan import quotas

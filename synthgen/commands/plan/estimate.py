@@ -14,7 +14,7 @@ from synthgen.commands.plan.counts import QuestionCounts, count
 from synthgen.commands.plan.pass_pricing import PassEstimate, pass_notes
 from synthgen.commands.plan.pricing import Budget, Kind, Rates, Usage
 from synthgen.commands.plan.tag_pricing import tag_notes
-from synthgen.config.pipeline import GenerateConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake

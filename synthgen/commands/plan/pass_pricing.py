@@ -17,7 +17,7 @@ from synthgen.commands.doctor.machine import gpu_names
 from synthgen.commands.plan import pricing, profiles
 from synthgen.commands.plan.counts import QuestionCounts
 from synthgen.commands.plan.pricing import Usage
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.stages import score
 from synthgen.stages.contract import Job, ScoringPass
 from synthgen.stages.generate import Profile

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from math import ceil
 from typing import Literal
 
-from synthgen.config.pipeline import GenerateConfig, PriceConfig
+from synthgen.config.engine import PriceConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.errors import UserMistake
 from synthgen.stages.generate import Profile
 

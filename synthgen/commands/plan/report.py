@@ -10,7 +10,8 @@ from synthgen.commands.plan import steering
 from synthgen.commands.plan.estimate import Forecast
 from synthgen.commands.plan.pass_pricing import PassEstimate, order_of
 from synthgen.commands.plan.pricing import Usage, has_price, hours, money, price_of
-from synthgen.config.pipeline import EngineConfig, GenerateConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.generation import GenerateConfig
 from synthgen.console import pluralize
 from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.stages.generate import Profile

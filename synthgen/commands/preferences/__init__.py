@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from synthgen.commands.preferences.candidates import PREFERENCE, Candidates
 from synthgen.commands.preferences.card import card, text
 from synthgen.commands.preferences.rows import SHARD_COLUMNS, preference_row, preference_schema, row_bytes
-from synthgen.config.pipeline import PackConfig
+from synthgen.config.packing import PackConfig
 from synthgen.errors import UserMistake
 from synthgen.job import run_record
 from synthgen.stages.memory import MEGABYTE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from synthgen.commands.report.examples import ImagePlace
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import DecoderPool
 from synthgen.ingest.load import load_images

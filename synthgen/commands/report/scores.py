@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from synthgen.commands.report.costs import Cost
 from synthgen.commands.report.histogram import Histogram, Values
 from synthgen.commands.report.outcomes import FAILED, KEPT, TOKENS
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import KeepRule, fits
+from synthgen.config.selection import KeepRule, SelectConfig, fits
 from synthgen.store import RunFolder
 from synthgen.tables import NOT_APPLICABLE
 

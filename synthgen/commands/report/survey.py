@@ -8,7 +8,7 @@ from synthgen.commands.report.branches import Branches
 from synthgen.commands.report.costs import PAIRS, Cost
 from synthgen.commands.report.draw import Draw
 from synthgen.commands.report.scores import ScoreSurvey, add_scores, costs_of, open_scores
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.job import run_record
 from synthgen.stages.select.selection import scores_in
 from synthgen.store import RunFolder

@@ -51,6 +51,10 @@ class Unreadable(ValueError):
     """A reply that is not JSON; the message says why."""
 
 
+class _LostText(Unreadable):
+    """JSON with a text that cannot be told. What stands inside of it is no reply of its own."""
+
+
 def load_json(reply: str, key: str | None = None) -> Any:
     """Return the JSON value of a reply: of the whole, of its code fence, or its one object with a key.
 
@@ -66,6 +70,8 @@ def load_json(reply: str, key: str | None = None) -> Any:
     for part in (reply.strip().lstrip("\ufeff"), text):  # a text may hold what looks like the end of thoughts
         try:
             return _load(part)
+        except _LostText:
+            raise
         except Unreadable as error:
             faults.append(error)
     values: list[Any] = []
@@ -120,9 +126,13 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         if start < 0:
             return
         end = _end_of_object(text, start)
-        found = list(_values(text[start:end]))
-        yield from found
-        start = text.find("{", end if found else start + 1)
+        try:
+            yield _load(text[start:end])
+        except _LostText:
+            pass
+        except Unreadable:
+            end = start + 1
+        start = text.find("{", end)
 
 
 def _end_of_object(text: str, start: int) -> int:
@@ -143,7 +153,7 @@ def _load(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from error
     if any(_LOST.search(string) for string in texts_of(value)):
-        raise Unreadable("not JSON: a text with control characters, or a path whose backslashes are lost")
+        raise _LostText("not JSON: a text with control characters, or a path whose backslashes are lost")
     return value
 
 

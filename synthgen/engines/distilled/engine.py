@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines.distilled.embedder import Embedder, Floats
 from synthgen.engines.distilled.features import features_of
 from synthgen.engines.distilled.head import Head

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines.image_tokens.families import FAMILIES
 from synthgen.engines.image_tokens.rule import OVERRIDES, PROCESSOR, Arguments, ImageRule
 from synthgen.engines.model_files import ModelFiles, read_model_files

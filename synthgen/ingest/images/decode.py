@@ -20,7 +20,7 @@ from synthgen.ingest.images.thumbnail import flat_share, thumbnail
 from synthgen.ingest.images.unfit import Unfit
 
 if TYPE_CHECKING:
-    from synthgen.config.pipeline import ImagesConfig
+    from synthgen.config.source import ImagesConfig
 
 # Raise it when files would give other pixels. It is part of the recipe of pairs and of the fingerprints of tags and of
 # packed images, so an older folder is refused or updated, never continued with images that are read otherwise.

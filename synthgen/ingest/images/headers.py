@@ -19,7 +19,7 @@ from synthgen.ingest.images.clean import clean, lacks_end, png_profile
 from synthgen.ingest.images.unfit import Unfit
 
 if TYPE_CHECKING:
-    from synthgen.config.pipeline import ImagesConfig
+    from synthgen.config.source import ImagesConfig
 
 # Off for the whole process: `images.max_pixels` replaces it, and it is lower, so it would warn about images that the
 # user allows. It is a global of Pillow, so it cannot be off for one image or one thread.

@@ -23,7 +23,7 @@ from synthgen.ingest.images.child_process import SLOTS, DecoderProcess, Key, Sen
 from synthgen.ingest.images.decode import Decoded
 
 if TYPE_CHECKING:
-    from synthgen.config.pipeline import ImagesConfig
+    from synthgen.config.source import ImagesConfig
 
 STRIKES = 2  # children that must die while decoding an image before the image is given up
 STALLED = 5  # times decode_seconds, on the clock; decode_seconds themselves are counted on a core

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure, SynthError, describe_error, one_line
 from synthgen.ingest.sources.kinds import SourceKind, kind_of_object
 from synthgen.ingest.sources.location import scheme_of

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake, one_line
 from synthgen.ingest.sources import parquet, tars
 from synthgen.ingest.sources.location import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.config.entry_points import added, load, offered
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, guess
 from synthgen.ingest.sources.files import is_inside_location, list_files
 from synthgen.ingest.sources.location import (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.ingest.sources.added import AddedObjects
 from synthgen.ingest.sources.kinds import FILES, MANIFEST, URLS, SourceKind, kind_of_source, suggestion

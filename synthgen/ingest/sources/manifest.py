@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake, one_line
 from synthgen.ingest.sources import url_list
 from synthgen.ingest.sources.files import SIDECAR_BYTES

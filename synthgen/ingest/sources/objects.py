@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.console import pluralize
 from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake, nearest, one_line
 from synthgen.ingest.sources.location import open_versioned
 from synthgen.ingest.sources.objects import meta_json

@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec.asyn
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import http_client
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, ObjectRef, ReadTask, one_by_one

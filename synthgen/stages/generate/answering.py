@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.families import InstructionType, is_unanswerable
-from synthgen.config.pipeline import UNANSWERABLE_SCORE, SamplingConfig
+from synthgen.config.generation import UNANSWERABLE_SCORE
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, letter_of
 from synthgen.config.selection import Threshold

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthgen.config import phrasings
+from synthgen.config.engine import EngineConfig, SamplingConfig
 from synthgen.config.families import with_unanswerable
-from synthgen.config.pipeline import EngineConfig, ImagesConfig, SamplingConfig, SourceConfig
 from synthgen.config.prompt_pack import Prompts, question_texts, recipe_texts
 from synthgen.config.selection import Threshold
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.ingest.images import DECODING

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from synthgen.config.pipeline import EngineConfig, ImagesConfig, SourceConfig
+from synthgen.config.engine import EngineConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.engines import JOB_ERRORS, Engine, Request
 from synthgen.errors import Failure, code_failure
 from synthgen.ingest import load

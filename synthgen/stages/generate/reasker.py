@@ -1,17 +1,16 @@
 """The worker that asks pairs again: the engine of the stronger path, and its answers about images."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from synthgen.engines import Engine, Reply, add_tokens, open_engine
+from synthgen.engines import Engine, Reply, add_tokens
 from synthgen.engines.recorder import Meter
-from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, one_line
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded
 from synthgen.stages.generate.answering import TOKENS, chosen, pair_of, rated
-from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
+from synthgen.stages.generate.engine_worker import EngineWorker, open_watched, poison_failure
+from synthgen.stages.generate.in_flight import Limits, or_failed, probe_of
 from synthgen.stages.generate.measures import Pair, commonest
 from synthgen.stages.generate.reasking import (
     AskedAgain,
@@ -33,45 +32,26 @@ Row = dict[str, object]
 
 async def build(context: ReaskContext) -> "Reasker":
     """Start the engine of the path where the worker is."""
-    engine = await open_engine(context.model, context.engine)
-    return Reasker(context, WatchedEngine(engine, context.engine.stall_seconds))
+    return Reasker(context, await open_watched(context.model, context.engine))
 
 
-class Reasker:
+class Reasker(EngineWorker):
     """An engine, and the answers that it gives to questions of dropped pairs."""
 
     def __init__(self, context: ReaskContext, engine: Engine) -> None:
-        self._context, self._engine = context, engine
         pairs = context.pairs
         pack = pairs.prompts.pack
         probe = probe_of(pack.system_for("answer"))
         limits = Limits(pairs.source, pairs.images, context.engine, probe, longest_reply(pack))
-        self._in_flight = ImagesInFlight(limits, engine)
-        self._counters: Counter[str] = Counter()
-
-    @property
-    def room(self) -> int:
-        """Conversations that may run at once; 0 before the first image."""
-        return self._in_flight.room
-
-    def drain(self) -> None:
-        """Start no conversation any more."""
-        self._in_flight.drain()
-
-    def close(self) -> None:
-        """End the processes that decode."""
-        self._in_flight.close()
-
-    def progress(self) -> Mapping[str, float]:
-        """Return the pairs and failures so far."""
-        return dict(self._counters)
+        super().__init__(limits, engine)
+        self._context = context
 
     async def do(self, task: Task) -> Receipt | None:
         """Ask the pairs of a task again. A pair whose call failed has no row, so that it is tried another time."""
         images = await asyncio.to_thread(images_again, self._context, task)
         made = list[AskedAgain]()
         if task.poison:
-            why = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
+            why = poison_failure(task)
             made += [AskedAgain([_in_vain(pair, why) for pair in image.pairs], {}) for image in images.values()]
         else:
 

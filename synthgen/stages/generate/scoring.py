@@ -8,9 +8,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.entry_points import added, load, offered
 from synthgen.config.families import is_unanswerable
-from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import PackFile, SystemTexts
 from synthgen.engines import JOB_ERRORS
 from synthgen.engines.recorder import Meter

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL.Image import Image
 
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.families import InstructionType, is_unanswerable
-from synthgen.config.pipeline import SamplingConfig
 from synthgen.config.prompt_file import SystemUse
 from synthgen.config.prompt_pack import Prompts
 from synthgen.config.replies import LETTERS, Question, final_answer, letter_of, places_schema

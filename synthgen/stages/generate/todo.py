@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.stages.generate.asking import AskedQuestion, PreparedImage
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Assignment

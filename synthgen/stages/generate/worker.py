@@ -1,22 +1,20 @@
 """The generating worker: an engine, and the conversations about the images of a partition."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from synthgen.config.prompt_file import PackFile
-from synthgen.engines import Engine, open_engine
-from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, one_line
+from synthgen.engines import Engine
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.asking import tokens_of
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Outcome, PreparedImage, failed_rows, unscored_rows
-from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
+from synthgen.stages.generate.engine_worker import EngineWorker, open_watched, poison_failure
+from synthgen.stages.generate.in_flight import Limits, or_failed, probe_of
 from synthgen.stages.generate.partners import ask_partners
 from synthgen.stages.generate.receipt import make_receipt
 from synthgen.stages.generate.todo import Pending, PendingImage, Row, find_pending, prepare
@@ -36,45 +34,24 @@ class _TaskRun:
 
 async def build(context: GenerateContext) -> "GenerateWorker":
     """Start the engine where the worker is."""
-    engine = await open_engine(context.model, context.engine)
-    return GenerateWorker(context, WatchedEngine(engine, context.engine.stall_seconds))
+    return GenerateWorker(context, await open_watched(context.model, context.engine))
 
 
-class GenerateWorker:
+class GenerateWorker(EngineWorker):
     """An engine, and the conversations that it holds about images in flight."""
 
     def __init__(self, context: GenerateContext, engine: Engine) -> None:
-        self._context, self._engine = context, engine
-        self._conversations = context.conversations()
         pack = context.prompts.pack
         longest = longest_reply(pack, context.is_first_pass)
         limits = Limits(context.source, context.images, context.engine, probe_of(pack.system_for("ask")), longest)
-        self._in_flight = ImagesInFlight(limits, engine)
-        self._counters: Counter[str] = Counter()
-
-    @property
-    def room(self) -> int:
-        """Conversations that may run at once; 0 before the first image."""
-        return self._in_flight.room
-
-    def drain(self) -> None:
-        """Start no conversation any more."""
-        self._in_flight.drain()
-
-    def close(self) -> None:
-        """End the processes that decode; those of an actor end with it."""
-        self._in_flight.close()
-
-    def progress(self) -> Mapping[str, float]:
-        """Return the pairs, failures and tokens so far."""
-        return dict(self._counters)
+        super().__init__(limits, engine)
+        self._context, self._conversations = context, context.conversations()
 
     async def do(self, task: Task) -> Receipt | None:
         """Ask and score what is pending in a partition; return None if it is given back with nothing done."""
         run = _TaskRun(task, await asyncio.to_thread(find_pending, self._context, task))
         if task.poison:
-            failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
-            run.outcomes += [self._failed(image, failure) for image in run.pending.images.values()]
+            run.outcomes += [self._failed(image, poison_failure(task)) for image in run.pending.images.values()]
         else:
             await self._hold_all(run)
         # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.engines.kinds import engine_kind
 
 PLAIN = frozenset(" -.,;/()%+=")  # beside letters and digits; Markdown does not interpret them inside a line

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig, PackConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Header, decode
 from synthgen.ingest.images.clean import PNG_START, clean, png_chunks
 from synthgen.ingest.images.colours import conversion, is_transparent

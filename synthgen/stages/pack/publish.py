@@ -6,7 +6,7 @@ It runs on the driver after the last commit, so that a plain glob over the folde
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.stages.pack.card import ShardContents, card
 from synthgen.stages.pack.samples import TURN_KINDS, PackContext, ShardSummary, summarize
 from synthgen.stages.pack.schema import card_features, sample_schema

@@ -8,7 +8,7 @@ whole uri of every object under the `object_id` that samples have.
 import os
 from pathlib import PurePath
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import kind_of_object, kind_of_source
 from synthgen.ingest.sources.location import parse_location

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen import __version__
-from synthgen.config.pipeline import ImagesConfig, PackConfig, SourceConfig
+from synthgen.config.packing import PackConfig
 from synthgen.config.prompt_file import AnswerPrompt
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.config.turns import turn_text
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images import DECODING

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from synthgen.config.families import InstructionType, Presence
 from synthgen.config.mapping import ImageSize, Match, RuleSet
-from synthgen.config.pipeline import PlanConfig
+from synthgen.config.planning import PlanConfig
 from synthgen.stages.contract import Job
 from synthgen.stages.plan.images import PlannedImage, mean_rarity, seen_tags
 from synthgen.stages.plan.negatives import Negatives

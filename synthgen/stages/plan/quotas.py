@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from synthgen.config.pipeline import PlanConfig
+from synthgen.config.planning import PlanConfig
 from synthgen.config.taxonomy import matching
 from synthgen.stages.plan.sampling import Floats, Words, image_words, uniforms, word
 

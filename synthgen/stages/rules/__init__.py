@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.languages import UNSPACED
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.stages.rules.answers import (
     breaks_constraint,
     broken_places,

@@ -9,9 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from synthgen.config.pipeline import EngineConfig, ImagesConfig, SourceConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import Prompts
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import reply_options
 from synthgen.stages.contract import Job, ScoringPass

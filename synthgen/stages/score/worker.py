@@ -1,17 +1,16 @@
 """The scoring worker: the engine of a pass, and the conversations about the images of its pairs."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthgen.engines import Engine, open_engine
-from synthgen.engines.watchdog import WatchedEngine
-from synthgen.errors import Failure, one_line
+from synthgen.engines import Engine
+from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded
 from synthgen.stages.generate import conversation
 from synthgen.stages.generate.conversation import Outcome, unscored_rows
-from synthgen.stages.generate.in_flight import ImagesInFlight, Limits, or_failed, probe_of
+from synthgen.stages.generate.engine_worker import EngineWorker, open_watched, poison_failure
+from synthgen.stages.generate.in_flight import Limits, or_failed, probe_of
 from synthgen.stages.generate.todo import PendingImage, prepare
 from synthgen.stages.score.context import PassContext
 from synthgen.stages.score.receipt import make_receipt
@@ -24,46 +23,25 @@ Rows = dict[str, list[dict[str, Any]]]  # score → rows of SCORES
 
 async def build(context: PassContext) -> "ScoreWorker":
     """Start the engine of the pass where the worker is."""
-    engine = await open_engine(context.model, context.engine)
-    return ScoreWorker(context, WatchedEngine(engine, context.engine.stall_seconds))
+    return ScoreWorker(context, await open_watched(context.model, context.engine))
 
 
-class ScoreWorker:
+class ScoreWorker(EngineWorker):
     """An engine, and the conversations in which it scores pairs."""
 
     def __init__(self, context: PassContext, engine: Engine) -> None:
-        self._context, self._engine = context, engine
-        self._conversations = context.conversations()
         probe = probe_of(context.judge.prompts.pack.system_for("judge"))
         limits = Limits(context.source, context.images, context.engine, probe, context.longest_reply())
-        self._in_flight = ImagesInFlight(limits, engine)
-        self._counters: Counter[str] = Counter()
-
-    @property
-    def room(self) -> int:
-        """Conversations that may run at once; 0 before the first image."""
-        return self._in_flight.room
-
-    def drain(self) -> None:
-        """Start no conversation any more."""
-        self._in_flight.drain()
-
-    def close(self) -> None:
-        """End the processes that decode; those of an actor end with it."""
-        self._in_flight.close()
-
-    def progress(self) -> Mapping[str, float]:
-        """Return the pairs scored so far, the values and the scores without one, and the tokens written."""
-        return dict(self._counters)
+        super().__init__(limits, engine)
+        self._context, self._conversations = context, context.conversations()
 
     async def do(self, task: Task) -> Receipt | None:
         """Score what is pending in a partition; return None if it is given back with nothing done."""
         pending = await asyncio.to_thread(find_pending, self._context, task)
         scores, is_whole = Rows(), True
         if task.poison:
-            failure = Failure("poison", one_line(f"the engine died on this image alone: {task.why}", 500))
             for image in pending.images.values():
-                self._add(scores, image, unscored_rows(image.unscored, failure))
+                self._add(scores, image, unscored_rows(image.unscored, poison_failure(task)))
         else:
             is_whole = await self.score(pending.images, scores)
         # Of a piece of a partition an empty receipt is needed: those of the other pieces count only together with it.

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.deduplication import DecontaminateConfig
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.dedup import plain_texts
 from synthgen.dedup.ngrams import RunIndex
 from synthgen.ingest.benchmark_prints import FOLDER, digest_of, prints_of

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
 from synthgen.dedup.text_set import TextSet, text_hashes

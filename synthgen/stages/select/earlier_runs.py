@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.stages.select.duplicates import PairComparison
 from synthgen.stages.select.judging import with_texts

@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import Threshold, fits
+from synthgen.config.selection import SelectConfig, Threshold, fits
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules

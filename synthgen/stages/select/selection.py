@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthgen.config.pipeline import ImagesConfig, SelectConfig
+from synthgen.config.selection import SelectConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Mistakes, nearest
 from synthgen.ingest.benchmark_sets import BenchmarkSet
 from synthgen.stages.rules import RULES_VERSION

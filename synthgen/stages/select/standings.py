@@ -14,9 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.pipeline import SelectConfig
 from synthgen.config.replies import LETTERS, letter_of
-from synthgen.config.selection import fits
+from synthgen.config.selection import SelectConfig, fits
 from synthgen.config.taxonomy import matches, with_ancestors
 from synthgen.stages.rules import yes_or_no
 from synthgen.stages.select.selection import Selection

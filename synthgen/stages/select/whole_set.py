@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.pipeline import SelectConfig
 from synthgen.config.replies import LETTERS
-from synthgen.config.selection import AnswerBalance, KeepRule, Quota, fits
+from synthgen.config.selection import AnswerBalance, KeepRule, Quota, SelectConfig, fits
 from synthgen.stages.select.standings import KEPT, SIDES, Kind, Standings
 from synthgen.stages.select.thinning import Cap, Mask, Numbers, beyond_caps, beyond_rarest, least_count, lowest
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.stages.contract import Job
 from synthgen.store import Folder
 from synthgen.taggers import TaggerSpec

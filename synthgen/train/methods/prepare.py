@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.train.methods.upcycling import guide_routers
 from synthgen.train.methods.vocabulary import train_only_new_tokens
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from synthgen.config.pipeline import TrainConfig
+from synthgen.config.training import TrainConfig
 from synthgen.config.training_methods import RetainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing

@@ -7,7 +7,7 @@ import pytest
 
 from synthgen.commands.evaluate.question import questions_in
 from synthgen.commands.evaluate.question_set import PARTITION_IMAGES, QuestionSet, open_question_set, open_source
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.store import Folder, StageFolder
 from tests.fixtures.evaluating import COLOURS, colour_row, write_questions

@@ -8,7 +8,7 @@ import pytest
 
 from synthgen.commands.evaluate.replies import BLIND, SEEN, SWAPPED, Evaluation
 from synthgen.commands.evaluate.worker import EvaluationWorker
-from synthgen.config.pipeline import EngineConfig
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import EngineDied, ModelName, Reply, Request
 from synthgen.tables import image_id
 from tests.fixtures.evaluating import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from synthgen.commands.learn import learn, row_tags, row_types
 from synthgen.commands.learn import seed as seeds
 from synthgen.commands.learn.records import BadRow, Fields, Row
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.config.vocabulary import Lexicon
 from synthgen.errors import SynthError, UserMistake
 from tests.fixtures.mutations import JSON_VALUES, mutated

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from synthgen.commands.learn import classify, learn, row_types
-from synthgen.config import pipeline, prompt_pack
+from synthgen.config import prompt_pack
+from synthgen.config.engine import EngineConfig
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.errors import UserMistake
 from tests.fixtures.seeds import (
@@ -68,7 +69,7 @@ def test_types_are_found_by_the_likeness_of_words(workspace: Path) -> None:
 class Sorter:
     """An engine that chooses by a word of the question, and fails on some words."""
 
-    def __init__(self, name: ModelName, settings: pipeline.EngineConfig) -> None:
+    def __init__(self, name: ModelName, settings: EngineConfig) -> None:
         self.facts = EngineInfo("sorter", "1", frozenset({"schema"}), None, "1")
         self.requests: list[Request] = []
 
@@ -92,16 +93,14 @@ class Sorter:
 def classify_with(
     monkeypatch: pytest.MonkeyPatch, questions: Sequence[str], **engine: Any
 ) -> list[classify.Classified]:
-    async def sorter(name: ModelName, settings: pipeline.EngineConfig) -> Sorter:
+    async def sorter(name: ModelName, settings: EngineConfig) -> Sorter:
         return Sorter(name, settings)
 
     monkeypatch.setattr(classify, "open_engine", sorter)
     subjects = tuple(map(classify.ClassifySubject, questions))
     return asyncio.run(
         classify.classify_all(
-            classify.ClassifyTask(
-                ModelName("m", "r"), pipeline.EngineConfig(**engine), prompt_pack.load("small").tree, subjects
-            )
+            classify.ClassifyTask(ModelName("m", "r"), EngineConfig(**engine), prompt_pack.load("small").tree, subjects)
         )
     )
 

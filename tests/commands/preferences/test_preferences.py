@@ -15,7 +15,7 @@ from synthgen import tables as schemas
 from synthgen.commands.preferences import make_preferences, ranking
 from synthgen.commands.preferences.card import OUTCOMES
 from synthgen.commands.preferences.ranking import Preference, prefer
-from synthgen.config.pipeline import PackConfig
+from synthgen.config.packing import PackConfig
 from synthgen.config.selection import KeepRule
 from synthgen.errors import NothingUsable, UserMistake
 from synthgen.store import Folder, RunFolder

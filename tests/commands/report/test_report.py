@@ -17,7 +17,7 @@ from synthgen.commands.report import command, costs, draw, outcomes, pictures
 from synthgen.commands.report.branches import Branch, Branches, uneven
 from synthgen.commands.report.survey import Survey, survey
 from synthgen.commands.report.view import Group, groups_of, score_view, stage_bars
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import UserMistake
 from synthgen.job import run_record
 from synthgen.job.funnel import funnels

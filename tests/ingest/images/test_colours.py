@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from synthgen.config.pipeline import PackConfig
+from synthgen.config.packing import PackConfig
 from synthgen.ingest.images import decode
 from synthgen.ingest.images.colours import conversion, to_rgb
 from synthgen.ingest.images.tiff import COLOUR_MAP, directories

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, Unfit, decode
 from synthgen.tables import QUARANTINE_REASONS

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig, PackConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool, decode, plugins
 from synthgen.stages.pack.metadata import make_image_file

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from synthgen.config.pipeline import ImagesConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import Decoded, DecoderPool, child_process, decode
 from synthgen.ingest.images import pool as pools
@@ -256,7 +256,7 @@ def test_children_end_with_their_parent() -> None:
     """Also when it is killed: a busy child has its timer, an idle one sees its input end."""
     script = """
         import sys, time
-        from synthgen.config.pipeline import ImagesConfig
+        from synthgen.config.source import ImagesConfig
         from synthgen.ingest.images import DecoderPool
         decoder = DecoderPool(ImagesConfig(), 2).__enter__()
         list(decoder.decode_many([(1, b"x"), (2, b"y")]))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError
 from synthgen.ingest.sources import list_objects
 from tests.fixtures.mutations import JSON_VALUES

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import ObjectRef, fetch, read_files, read_objects
 from synthgen.store import remote

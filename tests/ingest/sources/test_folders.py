@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import cli
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import LeftOut, display_uri, is_inside_source, list_objects, list_source
 from synthgen.store import remote

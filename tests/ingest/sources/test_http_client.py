@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure, UserMistake
 from synthgen.ingest.sources import GONE, ObjectRef, http_client, list_objects, read_objects
 from synthgen.store import remote

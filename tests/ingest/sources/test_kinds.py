@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from synthgen import tables
 from synthgen.config import pipeline as pipelines
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.sources import (
     ObjectRef,

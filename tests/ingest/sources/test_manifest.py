@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError
 from synthgen.ingest.sources import LeftOut, Listed, list_source
 from synthgen.job.run_record import spell_out

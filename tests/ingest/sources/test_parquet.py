@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import read_objects
 from synthgen.store import remote

@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 from synthgen import cli
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.sources import display_uri, list_objects, read_files, spell_out_uri, tars, walk
 from synthgen.store import remote

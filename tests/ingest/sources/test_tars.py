@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen.commands.lookup import find_objects
-from synthgen.config.pipeline import ImagesConfig, SourceConfig
+from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.sources import LeftOut, Listed, list_source, tars
 from synthgen.stages.pack import redact

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen.config.pipeline import SourceConfig
+from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import list_objects
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from synthgen import tables
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import EngineConfig, SamplingConfig
+from synthgen.config.engine import EngineConfig, SamplingConfig
 from synthgen.config.selection import Threshold
 from synthgen.engines import EngineDied, EngineInfo, ModelName, Reply, Request
 from synthgen.engines.endpoint import EndpointEngine

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.prompt_file import AnswerPrompt
 from synthgen.config.replies import Question
 from synthgen.engines import EngineInfo, Reply, Request

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.prompt_file import UnanswerablePrompt
 from synthgen.config.replies import Question
 from synthgen.config.selection import Threshold

@@ -16,9 +16,9 @@ from synthgen import tables
 from synthgen.commands.check import threshold_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
-from synthgen.config.pipeline import EngineConfig, SamplingConfig, SelectConfig
+from synthgen.config.engine import EngineConfig, SamplingConfig
 from synthgen.config.prompt_file import JudgePrompt, PackFile, PlainPrompt
-from synthgen.config.selection import KeepRule
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.engines import EngineDied, ModelName
 from synthgen.engines.scripted import ScriptedEngine
 from synthgen.errors import Mistakes, UserMistake

@@ -8,7 +8,7 @@ import pytest
 
 from synthgen.config import prompt_pack
 from synthgen.config.constraints import Constraint
-from synthgen.config.pipeline import SamplingConfig
+from synthgen.config.engine import SamplingConfig
 from synthgen.config.prompt_file import PackFile
 from synthgen.config.prompt_pack import Prompts
 from synthgen.engines import Reply, Request

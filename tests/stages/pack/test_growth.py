@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthgen import tables
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import LeaseLost, UserMistake
 from synthgen.stages import pack
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
 from synthgen import tables
-from synthgen.config.pipeline import ImagesConfig, PackConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import Unfit, decode
 from synthgen.stages.pack.metadata import make_image_file
 from tests.fixtures.packing import LIMITS

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthgen import tables
-from synthgen.config.pipeline import PackConfig, SourceConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.source import SourceConfig
 from synthgen.stages import pack
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema

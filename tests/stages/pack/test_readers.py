@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from synthgen.config.pipeline import PackConfig, SelectConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.stages.pack.card import ShardContents, card
 from synthgen.stages.pack.schema import card_features, sample_schema
 from tests.fixtures.packing import World, pictures

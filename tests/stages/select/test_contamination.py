@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from synthgen import tables as schemas
-from synthgen.config.pipeline import ImagesConfig, SelectConfig
+from synthgen.config.selection import SelectConfig
+from synthgen.config.source import ImagesConfig
 from synthgen.errors import Mistakes
 from synthgen.ingest.benchmark_prints import FOLDER
 from synthgen.ingest.images import decode

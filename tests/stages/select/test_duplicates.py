@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from synthgen import tables as schemas
 from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
-from synthgen.config.pipeline import SelectConfig
+from synthgen.config.selection import SelectConfig
 from synthgen.errors import Mistakes
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import KeepRule
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.errors import Mistakes
 from synthgen.stages import select
 from synthgen.store import Folder, Lease, RunFolder

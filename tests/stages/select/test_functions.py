@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from synthgen.config.pipeline import PlanConfig, SelectConfig
-from synthgen.config.selection import KeepRule
+from synthgen.config.planning import PlanConfig
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.errors import UserMistake
 from synthgen.run import StageRange, check_compared
 from synthgen.stages import select

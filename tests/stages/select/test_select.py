@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import KeepRule
+from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.stages import select
 from synthgen.stages.contract import StageRun

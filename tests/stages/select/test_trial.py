@@ -9,8 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas
+from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas, SelectConfig
 from synthgen.stages.select.trial import tallies
 from synthgen.store import Folder, Lease
 from synthgen.store.commits import partition_name

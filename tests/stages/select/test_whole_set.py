@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthgen.config.pipeline import SelectConfig
-from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas, fits
+from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas, SelectConfig, fits
 from synthgen.errors import Mistakes
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.store.commits import partition_name

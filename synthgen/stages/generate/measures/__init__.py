@@ -5,7 +5,7 @@ scorer.py says what a score is; the other modules hold the measures.
 
 from collections.abc import Mapping
 
-from synthgen.config.pipeline import UNANSWERABLE_SCORE
+from synthgen.config.generation import UNANSWERABLE_SCORE
 from synthgen.stages.generate.measures.blind import blind
 from synthgen.stages.generate.measures.further_answers import (
     agreement,
