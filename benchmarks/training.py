@@ -28,8 +28,8 @@ import torch
 from synthgen.config.training import TrainConfig
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.train import pretrained
-from synthgen.train.dataset import pin
 from synthgen.train.encode import MicroBatch
+from synthgen.train.feed import open_feed
 from synthgen.train.loader import batches, to_device
 from synthgen.train.loop import TrainingRun, learn
 from synthgen.train.loss import answer_loss
@@ -91,14 +91,14 @@ def measure(folder: Path, name: Path, settings: TrainConfig, rounds: int) -> lis
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     processor = pretrained.load_processor(str(name), name)
     model = pretrained.load_model(str(name), name).to(device)
-    files = pin(str(folder / "shards"))
+    feed = open_feed({"shards": str(folder / "shards")}, folder / "feed", settings)
     held = [
         [to_device(part, device) for part in batch.micro_batches]
-        for batch in islice(batches(files, processor, settings, 0), settings.steps)
+        for batch in islice(batches(feed, processor, settings, 0), settings.steps)
     ]
     return [
         {
-            **measure_ours(TrainingRun(files, str(name), name, folder / f"out-{number}", settings), model, processor),
+            **measure_ours(TrainingRun(feed, str(name), name, folder / f"out-{number}", settings), model, processor),
             **measure_bare(model, held),
         }
         for number in range(rounds)

@@ -41,7 +41,7 @@ ViewOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-KINDS = ("pipeline", "mapping", "tagger", "taxonomy", "prompts", "family")
+KINDS = ("pipeline", "mapping", "recipe", "tagger", "taxonomy", "prompts", "family")
 
 
 class OnSource(TyperCommand):

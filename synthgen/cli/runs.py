@@ -285,6 +285,7 @@ def purge(
     """Delete images and everything made from them from an output folder."""
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.purge import purge as purge_images
+    from synthgen.commands.purge_models import model_lines
     from synthgen.commands.purge_preview import preview_purge
     from synthgen.console import pluralize
     from synthgen.job.job import reopen
@@ -292,7 +293,8 @@ def purge(
     folder = open_run_folder(out)
     job = reopen(folder, needed=())
     if dry_run:
-        show_text("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
+        preview = preview_purge(folder, job, names or [])
+        show_text("\n".join([*preview.lines(), *model_lines(folder, preview.images), "dry run: nothing was written"]))
         return
     if names and not yes and sys.stdin.isatty():
         _ask_before_purge(preview_purge(folder, job, names))
@@ -304,6 +306,8 @@ def purge(
         pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
+    for line in model_lines(folder, done.image_ids):
+        show_text(line)
     _show_report(folder)
 
 

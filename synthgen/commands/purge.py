@@ -66,6 +66,7 @@ class PurgeResult:
         partitions: Partitions written again.
         rows: How many fewer questions, pairs and samples there are, by their name in the singular.
         files: Files deleted.
+        image_ids: Of the contents that the names mean; of all that were ever purged where none is named.
     """
 
     objects: int
@@ -73,6 +74,7 @@ class PurgeResult:
     partitions: int
     rows: Mapping[str, int]
     files: int
+    image_ids: frozenset[str] = frozenset()
 
 
 def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
@@ -103,6 +105,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
     with folder.lease() as lease:
         forget_report(folder)
         taken, images, partitions = _rewrite_tables(folder, names, lease, redaction_of(job))
+    gone = images or read_denylist(folder.out).image_ids
     rest = [spec for spec in STAGES if not spec.is_rewritten and folder.log(spec).partitions]
     if rest:
         request = RunRequest.of(run_record.record_of(folder))
@@ -113,7 +116,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
         run_record.finish_change(folder, "purge")
     after = products(folder)
     rows = {name: count - after[name] for name, count in before.items()}
-    return PurgeResult(taken, images, partitions, rows, deleted.files)
+    return PurgeResult(taken, len(images), partitions, rows, deleted.files, gone)
 
 
 def redaction_of(job: Job) -> Callable[[str], str]:
@@ -123,11 +126,11 @@ def redaction_of(job: Job) -> Callable[[str], str]:
 
 def _rewrite_tables(
     folder: RunFolder, names: Iterable[str], lease: Lease, shown: Callable[[str], str]
-) -> tuple[int, int, int]:
+) -> tuple[int, frozenset[str], int]:
     """Write the tables again without these images; `shown` returns what samples show of a uri.
 
     Returns:
-        The number of objects, of contents and of partitions.
+        The number of objects, the contents, and the number of partitions.
     """
     _check_plan(folder)
     known = read_denylist(folder.out)
@@ -149,7 +152,7 @@ def _rewrite_tables(
             _rewrite(folder, spec, before, own, gone, lease) for spec in before for own in before[spec].within(name)
         ]
         partitions += any(changed)
-    return len(more.object_ids), len(more.image_ids), partitions
+    return len(more.object_ids), more.image_ids, partitions
 
 
 def _check_plan(folder: RunFolder) -> None:

@@ -28,6 +28,15 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  # of the weights; bfloat16 is rounded at random
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8bit: its two moments take a byte each
     recompute: bool = False  # activations in the backward pass: a third more time, far less memory
+    hold_out: float = Field(default=0.0, ge=0, lt=1)  # share of the pictures that are never trained on
+    hold_out_bits: int = Field(default=4, ge=0, le=16)  # differing bits of near pictures, which are held out together
+    held_out_rows: int = Field(default=128, ge=0)  # of these pictures, on which accuracy is measured during training
+    held_out_every: int = Field(default=100, gt=0)  # steps
+    bucket_batches: int = Field(default=1, gt=0)  # batches among which rows are sorted by length
+    shuffle_gigabytes: float = Field(default=8.0, gt=0)  # of a data set whose rows are shuffled together
+    scratch: str | None = None  # folder for copies of shards on each machine; by default in --out
+    image_grid: int | None = Field(default=None, gt=0)  # tiles a side that an image is cut into, at most
+    image_tokens: int | None = Field(default=None, gt=0)  # of an image, at most
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.03, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)

@@ -16,7 +16,7 @@ class RetainConfig(Section):
     """An old skill that is kept: of each weight the values that it needs most stay, and the others move little."""
 
     shards: str  # samples of the old skill: a run's output folder, or a folder of shards
-    samples: int = Field(default=64, gt=0)  # that are looked at
+    samples: int = Field(default=64, gt=0)  # the first of them, that are looked at
     frozen: float = Field(default=0.75, ge=0, le=1)  # share of the values that stay
     reach: float = Field(default=0.2, ge=0)  # the others move by at most this share of their size
 

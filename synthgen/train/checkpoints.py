@@ -9,9 +9,8 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +24,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from synthgen.errors import Damaged, SynthError, one_line
 from synthgen.train.group import Group
-from synthgen.train.mixture import Mixture
+from synthgen.train.progress import FOLDER, PROGRESS, TrainingProgress, checkpoints, read_progress
 
 KEPT = 2
 TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)  # the others are those of the starting model
-PROGRESS, RANDOM, WRITING = "progress.json", "random.pt", "writing"
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """The state of a training besides weights and optimizer.
-
-    Attributes:
-        steps: Optimizer steps taken.
-        position: Rows taken from the stream.
-        skipped: Unusable rows by reason; a row is counted again in each epoch.
-        mixture: The weights of instruction types, where they move.
-    """
-
-    steps: int = 0
-    position: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    mixture: Mixture = field(default_factory=Mixture)
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """Return the complete checkpoints, the oldest first."""
-    return sorted((out / "checkpoints").glob("step-*"))
-
-
-def read_progress(out: Path) -> TrainingProgress:
-    """Return the progress of the last checkpoint."""
-    paths = checkpoints(out)
-    if not paths:
-        return TrainingProgress()
-    done = json.loads((paths[-1] / PROGRESS).read_text())
-    mixture = Mixture(**done.get("mixture", {}))
-    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]), mixture)
+RANDOM, WRITING = "random.pt", "writing"
 
 
 def write_checkpoint(
@@ -72,7 +39,7 @@ def write_checkpoint(
     Raises:
         SynthError: The disk failed, in any of the processes.
     """
-    folder = out / "checkpoints"
+    folder = out / FOLDER
     temporary = folder / WRITING
     if group.is_first:
         shutil.rmtree(temporary, ignore_errors=True)

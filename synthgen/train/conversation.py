@@ -15,7 +15,7 @@ from synthgen.errors import Failure, one_line
 SKIP_REASONS = (
     "malformed",  # a message without a role, or with content other than image and text
     "unreadable_image",
-    "images_do_not_match",  # no image, or another number of images than the messages mention
+    "images_do_not_match",  # another number of images than the messages mention
     "no_answer",
     "control_tokens",  # a text holds a token that the template uses: it would forge a turn or an image
     "template_refused",
@@ -106,7 +106,7 @@ class ChatTemplate:
 def clean_messages(messages: Sequence[Mapping[str, Any]], image_count: int) -> Messages:
     """Return the messages of a row without the nulls that Arrow fills in.
 
-    Images that no message mentions go before the text of the first user message.
+    A row may have no image. Images that no message mentions go before the text of the first user message.
 
     Raises:
         UnusableRow: The messages are malformed, or do not match the number of images.
@@ -121,8 +121,6 @@ def clean_messages(messages: Sequence[Mapping[str, Any]], image_count: int) -> M
         first["content"] = [{"type": "image"}] * image_count + first["content"]
     elif mentioned != image_count:
         raise UnusableRow("images_do_not_match", f"{image_count} images, the messages mention {mentioned}")
-    if not image_count:
-        raise UnusableRow("images_do_not_match", "no image")
     return cleaned
 
 

@@ -9,7 +9,7 @@ from synthgen.train import packing
 from synthgen.train.agreement import Step
 from synthgen.train.group import Group
 from synthgen.train.loader import Batch, to_device
-from synthgen.train.loss import judged_answers, turn_losses
+from synthgen.train.loss import judge_answers, turn_losses
 from synthgen.train.turns import TurnLoss
 
 
@@ -33,5 +33,5 @@ def losses_after(
             position = planned.position
             for micro_batch in planned.micro_batches:
                 placed = to_device(packing.with_axes(model, micro_batch), group.device)
-                own += turn_losses(placed, *judged_answers(model, placed))
+                own += turn_losses(placed, *judge_answers(model, placed))
     return [turn for each in group.gather(own) for turn in each]

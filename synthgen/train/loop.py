@@ -24,24 +24,30 @@ from synthgen.errors import SynthError, UserMistake
 from synthgen.train import lora, packing, pretrained
 from synthgen.train import mixture as mixing
 from synthgen.train import monitor as monitoring
-from synthgen.train.agreement import Step, agree
-from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
-from synthgen.train.dataset import ShardFile, rows
-from synthgen.train.encode import IGNORED, Encoder, MicroBatch
+from synthgen.train.agreement import Spares, Step, agree
+from synthgen.train.checkpoints import load_checkpoint, write_checkpoint
+from synthgen.train.encode import IGNORED, Encoder, MicroBatch, blank_image
+from synthgen.train.feed import Feed
 from synthgen.train.finished import losses_after
 from synthgen.train.group import ALONE, Group
+from synthgen.train.image_size import image_size, tell_model
 from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, judged_answers, turn_losses, weigh
+from synthgen.train.loss import answer_loss, judge_answers, turn_losses, weigh
+from synthgen.train.measure import Measure
 from synthgen.train.methods.prepare import prepare
 from synthgen.train.methods.retention import retain
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
 from synthgen.train.seen import Seen, write_after
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
+from synthgen.train.stream import rows
 from synthgen.train.turns import TurnLoss
 
 MAX_GRADIENT_NORM = 1.0
 NAMED_PAIRS = 3  # of a loss that is not finite
+GREETING = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
+FEW_TEXTS = 64  # rows of text alone, after which no more are looked at for one with an image
 
 Line = dict[str, Any]  # of log.jsonl
 
@@ -50,7 +56,7 @@ Line = dict[str, Any]  # of log.jsonl
 class TrainingRun:
     """The inputs, the output folder and the settings of a training."""
 
-    files: Sequence[ShardFile]
+    feed: Feed
     model: str  # a folder or a hub name, as typed
     folder: Path  # the model's files
     out: Path
@@ -76,6 +82,7 @@ UNWATCHED = Watch()
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)
+    tell_model(model, image_size(run.folder, run.settings))
     pretrained.set_trainable(model, run.settings.what)
     prepare(model, processor, run.settings)
     if run.settings.lora:
@@ -122,14 +129,17 @@ def learn(
     progress = load_checkpoint(run.out, model, optimizer, group)
     log, seen = _trim_logs(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
     model.train()
-    spare = _spare(run, processor) if group.size > 1 else None
+    spares = _spares(run, processor) if group.size > 1 else None
+    measure = Measure(run.feed, settings, processor, spares, group)
     if settings.pack_tokens:
         _check_packing(run, model, processor, group)
-    loader = batches(run.files, processor, settings, progress.position, group)
+    if not progress.steps and measure.is_due(0):
+        monitor.write_held_out(0, measure.answers(model))
+    loader = batches(run.feed, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
         while progress.steps < settings.steps:
-            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
+            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spares, group))
             waited = time.monotonic() - started
             rate = learning_rate(progress.steps, settings)
             planned = replace(planned, weights=progress.mixture.weights)
@@ -149,6 +159,8 @@ def learn(
             is_kept = is_end or progress.steps % settings.checkpoint_every == 0
             if is_kept or monitoring.is_due(progress.steps):
                 monitor.write(progress.steps)
+            if measure.is_due(progress.steps):
+                monitor.write_held_out(progress.steps, measure.answers(model))
             if is_kept:
                 seen.write(progress.steps)
                 write_checkpoint(run.out, model, optimizer, progress, group)
@@ -159,14 +171,14 @@ def learn(
 
 def _score_after(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
     """Write the losses of the finished model on the first samples, as many as are wanted."""
-    samples = min(run.settings.score_after, sum(file.rows for file in run.files))
+    samples = min(run.settings.score_after, run.feed.rows)
     if not samples:
         return
-    spare = _spare(run, processor) if group.size > 1 else None
+    spares = _spares(run, processor) if group.size > 1 else None
     whole = run.settings.model_copy(update={"lengths": None})
-    loader = batches(run.files, processor, whole, 0, group)
+    loader = batches(run.feed, processor, whole, 0, group)
     with contextlib.closing(loader):
-        turns = losses_after(model, loader, samples, lambda batch: agree(batch, spare, group), group)
+        turns = losses_after(model, loader, samples, lambda batch: agree(batch, spares, group), group)
     if group.is_first:
         write_after(run.out, run.settings.steps, turns)
 
@@ -184,7 +196,7 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
         if planned.answer_tokens:
             return replace(planned, skipped=skipped)
         empty += run.settings.batch
-        if empty >= sum(file.rows for file in run.files):
+        if empty >= run.feed.rows:
             _first_usable(run, processor)
 
 
@@ -194,9 +206,8 @@ def _progress(
     """Return the progress after a step."""
     mixture, number = before.mixture, before.steps + 1
     if run.settings.mixture:
-        mixture = mixing.advance(
-            mixture, number, taken.turns, run.settings.mixture, run.out if group.is_first else None
-        )
+        out = run.out if group.is_first else None
+        mixture = mixing.advance(mixture, number, taken.turns, run.settings.mixture, out)
     return TrainingProgress(number, planned.position, before.skipped + planned.skipped, mixture)
 
 
@@ -221,28 +232,36 @@ def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -
     model.train()
 
 
-def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
-    """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
-    (usable,) = _first_usable(run, processor)
-    return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
+def _spares(run: TrainingRun, processor: Any) -> Spares:
+    """Return a row with an image and one without, with labels that are all ignored."""
+    encoder, silent = Encoder(processor, run.settings), list[MicroBatch]()
+    for images in ([{"bytes": blank_image()}], []):
+        micro_batch, skipped = encoder.encode([{"images": images, "messages": GREETING}])
+        if micro_batch is None:
+            raise UserMistake(f"the processor of this model refuses a greeting: {describe_skipped(skipped)}")
+        silent.append(replace(micro_batch, labels=torch.full_like(micro_batch.labels, IGNORED)))
+    return Spares(*silent)
 
 
 def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
-    """Return the first usable rows of the stream, each in a micro-batch of its own.
+    """Return the first usable rows of the stream with images, each in a micro-batch of its own.
+
+    Those of text alone stand in where there is no other.
 
     Raises:
         UserMistake: There is none.
     """
-    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
-    usable: list[MicroBatch] = []
-    for row in islice(rows(run.files, run.settings.seed, 0), total):
+    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), run.feed.rows
+    usable, texts = list[MicroBatch](), list[MicroBatch]()
+    for row in islice(rows(run.feed, run.settings, 0), total):
         micro_batch, failed = encoder.encode([row])
-        usable += [micro_batch] if micro_batch and micro_batch.answer_tokens else []
-        if len(usable) == count:
-            return usable
+        if micro_batch and micro_batch.answer_tokens:
+            (usable if micro_batch.has_images else texts).append(micro_batch)
+        if len(usable) == count or len(texts) == FEW_TEXTS:
+            break
         skipped += failed
-    if usable:
-        return usable * count
+    if usable or texts:
+        return [*usable, *texts, *(usable or texts) * count][:count]
     raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
 
 
@@ -301,7 +320,7 @@ def step(
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
         placed = to_device(packing.with_axes(model, micro_batch), group.device)
-        losses, is_right = judged_answers(model, placed)  # (batch, tokens - 1) float32 and bool
+        losses, is_right = judge_answers(model, placed)  # (batch, tokens - 1) float32 both
         loss = weigh(placed, losses, planned.weights).sum() / planned.answer_tokens  # () float32
         (loss * group.size).backward()  # adds to a gradient of each trainable weight; FSDP takes the mean
         own += (losses.detach().sum() / planned.answer_tokens).item()

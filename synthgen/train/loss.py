@@ -23,16 +23,29 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     Returns:
         `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
     """
-    return judged_answers(model, micro_batch)[0]
+    return judge_answers(model, micro_batch)[0]
 
 
-def judged_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def judge_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what answer_losses does, and which answer tokens are the likeliest of all.
 
-    Logits are computed only at positions where some row predicts an answer token: the vocabulary is the widest axis.
+    Returns:
+        `(batch, tokens - 1) float32`, the losses with a gradient, and of the same shape 1 where a token is the
+        likeliest, else 0.
+    """
+    logits, targets, positions = _answer_logits(model, micro_batch)
+    wanted = targets[:, positions]  # (batch, positions) int64
+    is_right = (logits.detach().argmax(-1) == wanted).float()  # no token is IGNORED
+    losses = _cross_entropies(logits, wanted)
+    return _spread(losses, targets, positions), _spread(is_right, targets, positions)
+
+
+def _answer_logits(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the logits where some row predicts an answer token: the vocabulary is the widest axis.
 
     Returns:
-        `(batch, tokens - 1) float32`, with a gradient, and `(batch, tokens - 1) bool`.
+        `(batch, positions, vocabulary)` of whatever dtype, the targets `(batch, tokens - 1) int64`, and the positions
+        in these, `(positions,) int64`.
     """
     targets = micro_batch.labels[:, 1:]  # (batch, tokens - 1) int64: position t predicts token t + 1
     positions = (targets != IGNORED).any(0).nonzero().squeeze(1)  # (positions,) int64
@@ -47,18 +60,23 @@ def judged_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, t
         logits = model(**inputs, **selection, use_cache=False).logits
     if not can_select:
         logits = logits[:, positions]  # (batch, positions, vocabulary)
-    chosen = targets[:, positions]  # (batch, positions) int64
+    return logits, targets, positions
+
+
+def _cross_entropies(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropies of `(batch, positions) int64` tokens, as they are, float32."""
     losses = cross_entropy(
         logits.float().flatten(0, 1),  # (batch * positions, vocabulary) float32
-        chosen.flatten(),  # (batch * positions,) int64
+        wanted.flatten(),  # (batch * positions,) int64
         ignore_index=IGNORED,
         reduction="none",
     )
-    is_right = logits.detach().argmax(-1) == chosen  # (batch, positions) bool; no token is IGNORED
-    return (
-        torch.zeros_like(targets, dtype=torch.float32).index_copy(1, positions, losses.view(len(targets), -1)),
-        torch.zeros_like(targets, dtype=torch.bool).index_copy(1, positions, is_right),
-    )
+    return losses.view_as(wanted)
+
+
+def _spread(values: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return `(batch, positions) float32` values at their positions of `(batch, tokens - 1)`, and 0 at the others."""
+    return torch.zeros_like(targets, dtype=torch.float32).index_copy(1, positions, values)
 
 
 def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tensor | None = None) -> list[TurnLoss]:
@@ -67,15 +85,15 @@ def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tens
     Args:
         micro_batch: The answers.
         losses: `(batch, tokens - 1)`, as answer_losses gives them.
-        right: `(batch, tokens - 1)`, as judged_answers gives it.
+        right: `(batch, tokens - 1)`, as judge_answers gives it.
     """
-    turn_of, losses = _turn_of_tokens(micro_batch).flatten(), losses.flatten()
-    sums = torch.zeros(len(micro_batch.turns) + 1, device=losses.device).index_add_(0, turn_of, losses)[1:].tolist()
-    tokens = torch.bincount(turn_of, minlength=len(micro_batch.turns) + 1)[1:].tolist()
-    rights: list[int | None] = [None] * len(tokens)
-    if right is not None:
-        rights = torch.bincount(turn_of[right.flatten()], minlength=len(micro_batch.turns) + 1)[1:].tolist()
-    found = zip(micro_batch.turns, sums, tokens, rights, strict=True)
+    turn_of = _turn_of_tokens(micro_batch).flatten()
+    count = len(micro_batch.turns) + 1
+    values = torch.stack([losses.flatten(), *([] if right is None else [right.flatten()])])  # (1 or 2, tokens)
+    sums = torch.zeros(len(values), count, device=losses.device).index_add_(1, turn_of, values)[:, 1:].tolist()
+    tokens = torch.bincount(turn_of, minlength=count)[1:].tolist()
+    rights = [None] * len(tokens) if right is None else [round(each) for each in sums[1]]
+    found = zip(micro_batch.turns, sums[0], tokens, rights, strict=True)
     return [TurnLoss(*each) for each in found if each[2]]
 
 

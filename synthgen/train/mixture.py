@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synthgen.config.training_methods import MixtureConfig
 from synthgen.errors import UserMistake
-from synthgen.train.dataset import Row
+from synthgen.train.forms import Row
 from synthgen.train.reducible import TypeLosses, factors
 from synthgen.train.turns import TEACHER_COLUMN, TurnLoss
 

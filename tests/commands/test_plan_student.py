@@ -16,6 +16,7 @@ from synthgen.commands.plan.student import read_student
 from synthgen.errors import Damaged, UserMistake
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import GENERATE, SCORES, table
+from synthgen.train.record import FORMAT
 from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import assignments, run, synth
 from tests.fixtures.workspace import make_images, write_definition_files
@@ -54,7 +55,7 @@ def trained(folder: Path, learned: Mapping[str, float] = LEARNED, **changes: Any
     """Write what a training leaves that is so far above the run's teacher on each pair of a type."""
     tuned, out = folder / "tuned", Folder(str(folder / "out"))
     (tuned / "scores").mkdir(parents=True)
-    (tuned / "training.json").write_text(json.dumps({"format": 2, "result": {"steps": 40}}))
+    (tuned / "training.json").write_text(json.dumps({"format": FORMAT, "result": {"steps": 40}}))
     pairs = {row["pair_id"]: row["type"] for row in rows_of(out, GENERATE, "pairs") if row["outcome"] == "pair"}
     rows = []
     for score in rows_of(out, GENERATE, "scores/likelihood"):
@@ -142,7 +143,7 @@ def test_what_is_no_student_of_the_run_is_refused_in_one_line(work: Path) -> Non
     pq.write_table(table(strange, SCORES), tuned / "scores" / "student_loss.parquet")
     with pytest.raises(UserMistake, match=r"has the score 'likelihood' of none of the \d+ pairs"):
         read_student(folder_of(work), str(tuned), TYPES)
-    (tuned / "training.json").write_text('{"result": null}')
+    (tuned / "training.json").write_text(json.dumps({"format": FORMAT, "result": None}))
     with pytest.raises(UserMistake, match=r"is not finished"):
         read_student(folder_of(work), str(tuned), TYPES)
     (tuned / "training.json").write_text("{")

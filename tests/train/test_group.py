@@ -40,7 +40,7 @@ def test_two_processes_make_the_steps_of_one(model: Path, shards: Path, tmp_path
     ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("shared", "alone"))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-3) for name in theirs)
-    assert names(tmp_path / "shared") == ["lease", "log.jsonl", "model", "monitor.jsonl", "training.json"]
+    assert names(tmp_path / "shared") == ["feed", "lease", "log.jsonl", "model", "monitor.jsonl", "training.json"]
 
 
 def test_a_training_goes_on_with_another_number_of_processes(model: Path, shards: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from synthgen.train import loop, monitor, pretrained, train
 from synthgen.train.agreement import Step
 from synthgen.train.encode import MicroBatch
 from synthgen.train.group import ALONE
-from synthgen.train.loss import judged_answers, turn_losses
+from synthgen.train.loss import judge_answers, turn_losses
 from synthgen.train.optimizer import make_optimizer
 from synthgen.train.record import read_log
 from synthgen.train.turns import Turn, TurnLoss, turns_of
@@ -75,7 +75,7 @@ def test_the_losses_of_answers_add_up_also_where_they_are_packed(model: Path, pr
     found = []
     for batch in (part(processor, rows), packed):
         with torch.no_grad():
-            losses, is_right = judged_answers(loaded, batch)
+            losses, is_right = judge_answers(loaded, batch)
         turns = turn_losses(batch, losses, is_right)
         assert sum(turn.loss for turn in turns) == pytest.approx(float(losses.sum()), rel=1e-5)
         assert sum(turn.right or 0 for turn in turns) == int(is_right.sum())
@@ -118,10 +118,10 @@ def test_a_loss_that_is_not_finite_names_its_pairs(
     third = batch.turn_of[:, 1:] == 3  # (batch, tokens - 1)
 
     def broken(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        losses, is_right = judged_answers(model, micro_batch)
+        losses, is_right = judge_answers(model, micro_batch)
         return losses + torch.where(third, float("nan"), 0.0), is_right
 
-    monkeypatch.setattr(loop, "judged_answers", broken)
+    monkeypatch.setattr(loop, "judge_answers", broken)
     planned = Step([batch], batch.answer_tokens, batch.tokens, Counter(), 2)
     with pytest.raises(SynthError, match=r"^the loss is nan in pair p1-0; start again"):
         loop.step(loaded, make_optimizer(list(loaded.parameters()), FAST), planned, 1e-3)
@@ -157,8 +157,9 @@ def test_shards_that_do_not_say_what_they_ask_are_trained_on_as_others(model: Pa
     out = tmp_path / "out"
     train(str(write(tmp_path / "shards", samples(6))), str(model), out, FAST)
     rows = read_log(out, monitor.FILE)
-    assert rows[-1]["step"] == FAST.steps and rows[-1]["loss"] == {view: {} for view in monitor.VIEWS}
-    assert turns_of({"types": ["a", "b"], "forms": None}, 1) == [Turn()]
+    assert rows[-1]["step"] == FAST.steps
+    assert {view for view in monitor.VIEWS if rows[-1]["loss"][view]} == {"turn"}, "a conversation tells that itself"
+    assert turns_of({"types": ["a", "b"], "forms": None}, 1) == [Turn(place="1")]
 
 
 def test_the_end_tells_which_types_are_learned_least() -> None:

@@ -189,7 +189,9 @@ def test_other_data_sets_in_trl_format_are_read(processor: Any) -> None:
     micro_batch = part(processor, [sample])
     labelled = micro_batch.labels[micro_batch.labels != IGNORED]
     assert processor.tokenizer.decode(labelled) == "It is red.<|end|>"
-    assert encoder(processor).sample({**sample, "images": []}) == Failure("images_do_not_match", "no image")
+    mentioned = {**sample, "images": [], "messages": row(("Q", "A"))["messages"]}
+    failure = Failure("images_do_not_match", "0 images, the messages mention 1")
+    assert encoder(processor).sample(mentioned) == failure
 
 
 # --- TRL reads the same rows ------------------------------------------------------------------------------------------

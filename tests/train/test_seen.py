@@ -10,7 +10,7 @@ import torch
 
 from synthgen.tables import SCORES
 from synthgen.train import pretrained, seen, train
-from synthgen.train.loss import judged_answers, turn_losses
+from synthgen.train.loss import judge_answers, turn_losses
 from synthgen.train.seen import LEARNED, LOSS, LOSS_AFTER, Seen, write_after, write_scores
 from synthgen.train.turns import Turn, TurnLoss
 from tests.fixtures.tiny_vlm import FAST, part, samples, stop_after, write
@@ -69,7 +69,7 @@ def test_the_loss_at_the_end_is_that_of_the_tuned_model(model: Path, processor: 
     train(str(shards), str(model), out, FAST.model_copy(update={"score_after": 4}))
     tuned, batch = pretrained.load_model("tuned", out / "model").eval(), part(processor, rows)
     with torch.no_grad():
-        expected = {turn.turn.pair_id: turn for turn in turn_losses(batch, *judged_answers(tuned, batch))}
+        expected = {turn.turn.pair_id: turn for turn in turn_losses(batch, *judge_answers(tuned, batch))}
     found = scores(out, LOSS_AFTER)
     assert {name: row["value"] for name, row in found.items()} == pytest.approx(
         {name: turn.mean for name, turn in expected.items()},

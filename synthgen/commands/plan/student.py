@@ -21,6 +21,7 @@ from synthgen.store import RunFolder
 from synthgen.store.patterns import expand_home
 from synthgen.store.remote import path_errors
 from synthgen.tables import GENERATE
+from synthgen.train.record import read_record, stage_folders
 from synthgen.train.reducible import TypeLosses
 
 TEACHER = "likelihood"
@@ -82,21 +83,15 @@ def read_student(folder: RunFolder, name: str, types: Collection[str]) -> Studen
 
 
 def _open(name: str) -> tuple[Path, int]:
-    """Return the folder of a finished training, and its steps."""
+    """Return the folder of a finished training, of the last stage of a recipe, and its steps."""
     with path_errors(f"--from-student {name}"):
-        folder = expand_home(name)
-        path = folder / "training.json"
-        if not path.is_file():
-            raise UserMistake(f"--from-student {name}: no training is there; give the --out folder of a `synth train`")
-        text = path.read_bytes()
-    try:
-        result = json.loads(text)["result"]
-        steps = int(result["steps"]) if result else 0
-    except (ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path}: is not the record of a training ({one_line(str(error))})") from error
-    if not steps:
+        folders = stage_folders(expand_home(name))
+        record = read_record(folders[-1]) if folders else None
+    if record is None:
+        raise UserMistake(f"--from-student {name}: no training is there; give the --out folder of a `synth train`")
+    if not record["result"]:
         raise UserMistake(f"--from-student {name}: this training is not finished; the same `synth train` continues it")
-    return folder.resolve(), steps
+    return folders[-1].resolve(), int(record["result"]["steps"])
 
 
 def _losses(folder: Path, steps: int) -> Iterator[tuple[str, PairLoss]]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from synthgen.config.training_methods import LengthsConfig
 from synthgen.tables import draw, make_id
-from synthgen.train.dataset import Row
-from synthgen.train.turns import COLUMN_KINDS
+from synthgen.train.forms import Row
+from synthgen.train.turns import TEACHER_COLUMN, TURN_COLUMNS
 
 Message = Mapping[str, Any]
 
@@ -83,7 +83,7 @@ def _cut(row: Row, turns: Sequence[tuple[Message, Message]], start: int, length:
         kept = [first, *kept[1:]]
     lists = {
         name: values[start : start + length]
-        for name in COLUMN_KINDS
+        for name in (*TURN_COLUMNS, TEACHER_COLUMN)
         if (values := row.get(name)) and len(values) == len(turns)
     }
     return {**row, **lists, "messages": kept}

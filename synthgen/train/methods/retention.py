@@ -6,9 +6,8 @@ a share of their size, so that the model never leaves the region in which it for
 information are free to move so, however many they are.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from synthgen.config.training import TrainConfig
 from synthgen.config.training_methods import RetainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing
-from synthgen.train.dataset import pin, rows
+from synthgen.train.dataset import first_rows, pin
 from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.loader import to_device
 from synthgen.train.loss import answer_loss
@@ -106,24 +105,16 @@ def clamp(model: Any, limits: Limits) -> None:
                 weight.clamp_(start - reach, start + reach)
 
 
-def _samples(processor: Any, settings: TrainConfig) -> Iterator[MicroBatch]:
-    """Yield the first usable rows of the old skill, each alone."""
+def _samples(processor: Any, settings: TrainConfig) -> list[MicroBatch]:
+    """Return the usable ones of the first rows of the old skill, each alone."""
     own: RetainConfig | None = settings.retain
     assert own is not None
-    files, encoder = pin(own.shards), Encoder(processor, settings)
-    found = islice(_usable(encoder, rows(files, settings.seed, 0), sum(file.rows for file in files)), own.samples)
-    first = next(found, None)
-    if first is None:
+    encoder = Encoder(processor, settings)
+    encoded = [encoder.encode([row])[0] for row in first_rows(pin(own.shards), own.samples)]
+    usable = [each for each in encoded if each and each.answer_tokens]
+    if not usable:
         raise UserMistake(f"train.retain.shards {own.shards}: no row can be trained on")
-    yield first
-    yield from found
-
-
-def _usable(encoder: Encoder, stream: Iterator[Any], total: int) -> Iterator[MicroBatch]:
-    for row in islice(stream, total):
-        micro_batch, _ = encoder.encode([row])
-        if micro_batch and micro_batch.answer_tokens:
-            yield micro_batch
+    return usable
 
 
 def _packed(mask: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def test_guided_routers_get_the_gradients_of_their_losses_and_no_others_change(m
             guide_routers(sparse, balance=0.5, max_z=0.1)
         loss = answer_loss(sparse, batch)
         loss.backward()
-        shown.append(float(loss))
+        shown.append(loss.item())
         gradients.append({name: weight.grad for name, weight in sparse.named_parameters() if weight.grad is not None})
     plain, guided = gradients
     assert shown[0] == shown[1], "the loss that is shown is that of the answers"
