@@ -18,6 +18,7 @@ from demo.evaluate import answer_calls, judge_replies, share
 from demo.inference import Call, NanoVLM
 from demo.question_templates import TYPES
 from demo.world import HELD_OUT_SEED, sample
+from synthgen.train.loop import silence_transformers
 
 HERE = Path(__file__).parent
 FIRST = 300_000  # index of the first scene; other measurements use lower ones
@@ -35,6 +36,7 @@ def main() -> None:
         parser.error(
             f"{args.training}: holds no tuned model; make it with: synth train runs/demo --out {args.training}"
         )
+    silence_transformers()
     start = time.monotonic()
     calls, questions = answer_calls([sample(HELD_OUT_SEED, FIRST + number) for number in range(args.scenes)], PER_SCENE)
     right = {
