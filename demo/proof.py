@@ -3,7 +3,7 @@
 The questions are about drawn pictures that neither the shards nor any training have, and the oracle judges the replies
 by the scene graph. Prints a table by instruction type, a line in words, and one line of JSON last.
 
-    python -m demo.proof runs/demo-model [--student demo/models/nano-student] [--scenes 60]
+    python -m demo.proof runs/demo-model [--student demo/models/nano-student] [--scenes 40]
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from demo.evaluate import answer_calls, judge_replies, share
-from demo.inference import Call, NanoVLM
 from demo.question_templates import TYPES
 from demo.world import HELD_OUT_SEED, sample
-from synthgen.train.loop import silence_transformers
+
+if TYPE_CHECKING:
+    from demo.inference import Call
 
 HERE = Path(__file__).parent
 FIRST = 300_000  # index of the first scene; other measurements use lower ones
@@ -29,15 +30,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Evaluate the demo's student before and after its training.")
     parser.add_argument("training", type=Path, help="the output folder of `synth train`")
     parser.add_argument("--student", type=Path, default=HERE / "models" / "nano-student", help="as it was before")
-    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--scenes", type=int, default=40)
     args = parser.parse_args()
     tuned = args.training / "model"
     if not (tuned / "model.safetensors").exists():
         parser.error(
             f"{args.training}: holds no tuned model; make it with: synth train runs/demo --out {args.training}"
         )
-    silence_transformers()
     start = time.monotonic()
+    from synthgen.train.loop import silence_transformers
+
+    silence_transformers()
+    from demo.evaluate import answer_calls, judge_replies
+    from demo.inference import NanoVLM
+
     calls, questions = answer_calls([sample(HELD_OUT_SEED, FIRST + number) for number in range(args.scenes)], PER_SCENE)
     right = {
         when: judge_replies(calls, questions, NanoVLM(folder).reply(calls))
@@ -52,17 +58,8 @@ def main() -> None:
     print(f"\nthe student answers {before:.1%} right before it learned from these pairs, {after:.1%} after")
     figures = {name: [round(before, 4), round(after, 4), count] for name, (before, after, count) in table.items()}
     seconds = round(time.monotonic() - start, 1)
-    print(
-        json.dumps(
-            {
-                "benchmark": "proof",
-                "before": round(before, 4),
-                "after": round(after, 4),
-                "seconds": seconds,
-                "types": figures,
-            }
-        )
-    )
+    record = {"benchmark": "proof", "before": round(before, 4), "after": round(after, 4), "seconds": seconds}
+    print(json.dumps(record | {"types": figures}))
 
 
 def by_type(
@@ -71,10 +68,11 @@ def by_type(
     """Return for each type that was asked the shares of right replies before and after, and its questions; then all."""
     places = {type_: [number for number, call in enumerate(calls) if call.type == type_] for type_ in TYPES}
     places = {type_: found for type_, found in places.items() if found} | {"all": list(range(len(calls)))}
-    return {
-        type_: (share(before[number] for number in found), share(after[number] for number in found), len(found))
-        for type_, found in places.items()
-    }
+    return {type_: (_share(before, found), _share(after, found), len(found)) for type_, found in places.items()}
+
+
+def _share(right: Sequence[bool], places: Sequence[int]) -> float:
+    return sum(right[place] for place in places) / len(places)
 
 
 if __name__ == "__main__":

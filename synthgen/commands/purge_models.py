@@ -29,7 +29,7 @@ def _lines_of(use: Use, images: Collection[str], start: str, known: set[Use]) ->
     known.add(use)
     try:
         yield from _evaluation(use, images) if use.kind == "evaluation" else _training(use, images, start, known)
-    except (SynthError, OSError) as error:
+    except SynthError as error:
         yield f"{use.kind} {use.out}: cannot be read, so nobody can tell what it has seen ({error})"
 
 
@@ -40,6 +40,8 @@ def _training(use: Use, images: Collection[str], start: str, known: set[Use]) ->
         return
     seen = sighting(found, images)
     yield f"training {use.out}: {_text(seen, start)}"
+    if (found.feed.folder / "rows").is_dir():
+        yield f"training {use.out}: was killed, and {found.feed.folder}/rows holds copies of its shards; delete it"
     tainted = use.out if seen.times else start
     for later in uses.read(Folder(use.out)):
         if later.kind == "training" and tainted:
@@ -49,15 +51,16 @@ def _training(use: Use, images: Collection[str], start: str, known: set[Use]) ->
 def _text(seen: Sighting, start: str) -> str:
     of, total = seen.trained, seen.trained.settings.steps
     if start:
-        own = f"from step {seen.step:,} on, and" if seen.times else "itself, but"
-        return f"has seen it {own} starts from {start}, which has; no checkpoint is clean"
+        own = f"has seen it from step {seen.step:,} on, and" if seen.times else "has not seen it itself, but"
+        return f"{own} starts from {start}, which has; no checkpoint is clean"
     if seen.step is None:
         return f"has not seen it, and does not in its {total:,} steps"
     if not seen.times:
-        return f"has not seen it in {of.steps:,} steps; it comes in step {seen.step:,}"
-    times = pluralize(seen.times, "time")
-    clean = f"checkpoint step-{seen.clean[-1]:07d} is clean" if seen.clean else "no checkpoint is clean"
-    return f"has seen it {times}, from step {seen.step:,} of {of.steps:,} on; {clean}, and {of.start}, where it started"
+        return f"has not seen it in {of.steps:,} steps; it comes in step {seen.step:,} of {total:,}"
+    first = f"has seen it {pluralize(seen.times, 'time')}, from step {seen.step:,} of {total:,} on"
+    if seen.clean:
+        return f"{first}; its checkpoint step-{seen.clean[-1]:07d} is clean"
+    return f"{first}; no checkpoint is clean, only the model that it started from, {of.start}"
 
 
 def _evaluation(use: Use, images: Collection[str]) -> Iterator[str]:

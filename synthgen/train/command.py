@@ -71,7 +71,9 @@ def train(schedule: Schedule, model: str, out: Path) -> TrainingResult:
     """
     silence_transformers()
     folder = pretrained.model_folder(model)
-    sets, before, result = _pinned(schedule, out), dict[str, int](), None
+    sets = _pinned(schedule, out)
+    before: Mapping[str, int] = {}
+    result: TrainingResult | None = None
     for number, stage in enumerate(schedule.stages):
         place = schedule.folder(out, number)
         if stage.name:

@@ -27,6 +27,7 @@ from synthgen.train.group import ALONE, Group
 from synthgen.train.methods.lengths import pieces
 from synthgen.train.packing import pack
 
+LAST_READ_SECONDS = 20.0  # that a reading thread has to end
 BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
 
 
@@ -167,6 +168,7 @@ class _ReadAhead:
         self._rows, self._size = rows, size
         self._lists: queue.Queue[list[Row] | Exception] = queue.Queue(2 * BATCHES_AHEAD)
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
 
     def _read(self) -> None:
         item: list[Row] | Exception = []
@@ -187,8 +189,9 @@ class _ReadAhead:
         return item
 
     def __enter__(self) -> "_ReadAhead":
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._thread.join(LAST_READ_SECONDS)  # it may be copying a shard, and copies are deleted after training

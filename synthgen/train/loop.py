@@ -123,11 +123,10 @@ def learn(
     optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
     if settings.retain:
         retain(model, optimizer, processor, settings, run.out)
-    monitor = monitoring.Monitor(
-        run.out, model, group
-    )  # before a checkpoint is loaded: its weights are those of the start
+    # Before a checkpoint is loaded: its weights are those of the start.
+    monitor = monitoring.Monitor(run.out, model, group)
     progress = load_checkpoint(run.out, model, optimizer, group)
-    log, seen = _trim_logs(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
+    log, seen = _trimmed_logs(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
     model.train()
     spares = _spares(run, processor) if group.size > 1 else None
     measure = Measure(run.feed, settings, processor, spares, group)
@@ -211,7 +210,7 @@ def _progress(
     return TrainingProgress(number, planned.position, before.skipped + planned.skipped, mixture)
 
 
-def _trim_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
+def _trimmed_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
     """Remove what follows step `steps` from the logs; return the lines of that of the steps."""
     if not group.is_first:
         return []

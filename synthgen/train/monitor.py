@@ -94,10 +94,10 @@ class Monitor:
         """Write a row on the answers that are held out, as the model is after a step; `turns` are all there are."""
         if not self._group.is_first or not turns:
             return
-        line = {"step": step, "held_out": {"all": {"all": _mean(turns)}, **mean_losses(turns)}}
-        self._append(line)
+        found = {"all": {"all": _mean(turns)}, **mean_losses(turns)}
+        self._append({"step": step, "held_out": found})
         if self._board:
-            for view, values in line["held_out"].items():
+            for view, values in found.items():
                 for value, mean in values.items():
                     self._board.add_scalar(f"held out by {view}/{value}", mean["right"], step)
             self._board.flush()

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from synthgen.config.source import ImagesConfig
+from synthgen.errors import UserMistake
 from synthgen.ingest.images import Unfit, decode
 from synthgen.store import RunFolder
 from synthgen.store.folder import open_path
@@ -206,9 +207,7 @@ def read_index(files: Sequence[ShardFile], folder: Path, model_pixels: int, *, h
     """Return the rows of a data set; images larger than so many pixels count as these."""
     parts = list[RowIndex]()
     for number, file in enumerate(files):
-        table = pq.read_table(
-            index_path(folder, file, hashes=hashes), columns=["row", "sample", "images", "characters", "pixels"]
-        )
+        table = read_part(folder, file, ["row", "sample", "images", "characters", "pixels"], hashes=hashes)
         images = pc.list_value_length(table.column("images")).to_numpy()
         pixels = np.minimum(table.column("pixels").to_numpy(), images * model_pixels)
         characters = table.column("characters").to_numpy()
@@ -223,6 +222,18 @@ def read_index(files: Sequence[ShardFile], folder: Path, model_pixels: int, *, h
     return RowIndex(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("file", "row", "key", "length"))
     )
+
+
+def read_part(folder: Path, file: ShardFile, columns: Sequence[str], *, hashes: bool) -> pa.Table:
+    """Return some columns of the index of a file. Raises UserMistake if it was deleted."""
+    path = index_path(folder, file, hashes=hashes)
+    try:
+        return pq.read_table(path, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise UserMistake(
+            f"{path}: cannot be read, so nobody can tell which rows are in {file.url}; put the folder {folder.name} of "
+            "the training back"
+        ) from error
 
 
 def keys_of(samples: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint64]]:

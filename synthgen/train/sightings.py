@@ -7,16 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from synthgen.config.training import TrainConfig
-from synthgen.errors import UserMistake
 from synthgen.train import feed, held_out
-from synthgen.train.dataset import ShardFile
 from synthgen.train.feed import Feed
 from synthgen.train.progress import checkpoints, progress_of
 from synthgen.train.record import LOG, last_lines, read_record
-from synthgen.train.row_index import RowIndex, index_path
+from synthgen.train.row_index import RowIndex, read_part
 from synthgen.train.stream import Order
 from synthgen.train.uses import training_of
 
@@ -116,7 +113,7 @@ def _rows_with(of: Trained, number: int, index: RowIndex, images: Collection[str
     """Return which rows of a data set have one of some images: `(rows,) bool`."""
     found, wanted = np.zeros(len(index.row), bool), pa.array(sorted(images), pa.string())
     for place, file in enumerate(of.feed.taken[number].files):
-        lists = _read_index(of, file, ["row", "images"])
+        lists = read_part(of.feed.folder, file, ["row", "images"], hashes=of.settings.hold_out > 0)
         images_in = lists.column("images").combine_chunks()
         hits = pc.is_in(images_in.flatten(), wanted)
         parents = pc.list_parent_indices(images_in)
@@ -133,8 +130,9 @@ def images_seen(model: Path) -> SeenImages:
         for data in each.feed.taken:
             aside = held_out.read(each.feed.folder, data.name) if each.settings.hold_out else {}
             for file in data.files:
-                rows = _read_index(each, file, ["row", "images", "hashes"]).to_pylist()
-                sides = [(row, aside.get((file.sha256, row["row"]))) for row in rows]
+                columns = ["row", "images", "hashes"]
+                table = read_part(each.feed.folder, file, columns, hashes=each.settings.hold_out > 0)
+                sides = [(row, aside.get((file.sha256, row["row"]))) for row in table.to_pylist()]
                 ids.update(image for row, side in sides if side != held_out.HELD for image in row["images"])
                 hashes.update(hashed for row, side in sides if side is None for hashed in row["hashes"])
         bits = max(bits, each.settings.hold_out_bits)
@@ -152,14 +150,3 @@ def lineage(model: Path) -> Iterator[Trained]:
             return
         yield found
         out = training_of(Path(found.start)) if Path(found.start).is_dir() else None
-
-
-def _read_index(of: Trained, file: ShardFile, columns: list[str]) -> pa.Table:
-    path = index_path(of.feed.folder, file, hashes=of.settings.hold_out > 0)
-    try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise UserMistake(
-            f"{path}: cannot be read, so nobody can tell which images {of.out} was trained on; put the folder "
-            f"{of.feed.folder.name} of the training back"
-        ) from error

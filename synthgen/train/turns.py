@@ -80,7 +80,7 @@ def turns_of(row: Mapping[str, Any], count: int) -> list[Turn]:
     said = {name: row.get(column) or [] for column, name in (*TURN_COLUMNS.items(), (TEACHER_COLUMN, "likelihood"))}
     said = {name: values for name, values in said.items() if len(values) == count}
     paths = [str(tag["path"]) for tag in row.get(TAGS_COLUMN) or ()]
-    of_row = {
+    of_row: dict[str, Any] = {
         "source": row.get("source"),
         "sample": row.get("sample"),
         "branches": tuple(dict.fromkeys(path.partition("/")[0] for path in paths)),

@@ -148,7 +148,7 @@ def test_micro_batches_have_rows_of_about_one_length(processor: Any, tmp_path: P
 
 def test_rows_in_the_forms_of_llava_and_finevision_are_those_of_trl() -> None:
     image = {"bytes": b"pixels", "path": None}
-    of_llava = {
+    of_llava: Row = {
         "image": image,
         "conversations": [
             {"from": "human", "value": "<image>\nWhat colour is it?"},

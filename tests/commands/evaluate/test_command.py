@@ -127,7 +127,7 @@ def test_an_index_that_is_gone_or_a_broken_record_is_one_line(workspace: Path) -
     tuned = trained(workspace / "tuned", "red")
     shutil.rmtree(tuned / "feed")
     source = write_questions(workspace, [colour_row("red")])
-    with pytest.raises(UserMistake, match=r"so nobody can tell which images .* was trained on; put the folder feed"):
+    with pytest.raises(UserMistake, match=r"so nobody can tell which rows are in .*; put the folder feed of"):
         exported(source, "out", tuned)
     (tuned / "training.json").write_text("[]")
     with pytest.raises(Damaged, match="is not the record of a training"):
