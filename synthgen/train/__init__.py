@@ -13,14 +13,14 @@ Read loop.py first; command.py is what surrounds it. A row takes this way from P
     loop.py           their mean () float32, and the step
 
 Before it, preconditions.py checks what needs no torch, and schedule.py says which stages there are. feed.py has the
-data sets: dataset.py their files, row_index.py what is known of their rows, held_out.py which of these are not trained
-on. Beside the loop, record.py keeps settings and log, checkpoints.py what a killed training continues from,
-pretrained.py loads and saves the model, image_size.py bounds its images, lora.py adds adapters to it, optimizer.py has
-the optimizer, and monitor.py tells what is learned (turns.py: of which answers; measure.py: of rows that are held out).
-seen.py and finished.py leave the losses of each pair for the plan (reducible.py), and mixture.py moves the weights of
-types by them. methods/ has what few trainings need. Where several processes train (group.py), ray_train.py starts them,
-sharding.py spreads the model over them, and agreement.py has them take the same steps. Afterwards uses.py and
-sightings.py tell which model has seen an image.
+data sets: dataset.py their files, row_index.py what is known of their rows, held_out.py which of these are not
+trained on. Beside the loop, record.py keeps settings and log, checkpoints.py what a killed training continues from,
+pretrained.py loads and saves the model, image_size.py bounds its images, lora.py adds adapters to it, optimizer.py
+has the optimizer, and monitor.py tells what is learned (turns.py: of which answers; measure.py: of rows that are held
+out). seen.py and finished.py leave the losses of each pair for the plan (reducible.py), mixture.py moves the weights of
+types by them, and methods/ has what few trainings need. Where several processes train (group.py), ray_train.py starts
+them, sharding.py spreads the model over them, and agreement.py has them take the same steps; trials.py has rows that
+are tried or stand in for others. Afterwards uses.py and sightings.py tell which model has seen an image.
 """
 
 import logging

@@ -18,7 +18,7 @@ from PIL import Image
 from synthgen.config.source import ImagesConfig
 from synthgen.config.training import TrainConfig
 from synthgen.errors import Failure, UserMistake, one_line
-from synthgen.ingest.images import Unfit, decode
+from synthgen.ingest.images import Unfit, decode_pixels
 from synthgen.train.conversation import ChatTemplate, Messages, Span, UnusableRow, clean_messages, text_of
 from synthgen.train.forms import Row
 from synthgen.train.turns import Turn, turns_of
@@ -162,7 +162,7 @@ class Encoder:
         if not data:
             raise UnusableRow("unreadable_image", "the row has no bytes for it")
         try:
-            return decode(data, self._limits).image
+            return decode_pixels(data, self._limits)
         except Unfit as unfit:
             raise UnusableRow("unreadable_image", str(unfit)) from unfit
 

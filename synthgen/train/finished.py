@@ -1,37 +1,41 @@
 """The losses of a finished model on the first samples of its training, for the scores beside it."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from synthgen.train import packing
-from synthgen.train.agreement import Step
+from synthgen.train import packing, trials
+from synthgen.train.agreement import agree
 from synthgen.train.group import Group
-from synthgen.train.loader import Batch, to_device
+from synthgen.train.loader import batches, to_device
 from synthgen.train.loss import judge_answers, turn_losses
+from synthgen.train.seen import write_after
 from synthgen.train.turns import TurnLoss
 
+if TYPE_CHECKING:
+    from synthgen.train.loop import TrainingRun
 
-def losses_after(
-    model: Any, loader: Iterator[Batch], samples: int, agreed: Callable[[Batch], Step], group: Group
-) -> list[TurnLoss]:
-    """Return the losses of the answers of so many samples, rounded up to whole batches.
 
-    Args:
-        model: The model.
-        loader: The batches from the start of the stream on.
-        samples: How many are scored.
-        agreed: Returns the step of a batch, as the processes agree on it.
-        group: The processes, all of which must call this.
+def score_after(run: "TrainingRun", model: Any, processor: Any, group: Group) -> None:
+    """Write the losses on as many samples as `train.score_after` says, rounded up to whole batches.
+
+    All processes of the group must call this.
     """
+    samples = min(run.settings.score_after, run.feed.rows)
+    if not samples:
+        return
+    settings = run.settings.model_copy(update={"lengths": None})
+    spares = trials.spares(processor, settings) if group.size > 1 else None
     own, position = list[TurnLoss](), 0
     model.eval()
-    with torch.no_grad():
+    with contextlib.closing(batches(run.feed, processor, settings, 0, group)) as loader, torch.no_grad():
         while position < samples:
-            planned = agreed(next(loader))
+            planned = agree(next(loader), spares, group)
             position = planned.position
             for micro_batch in planned.micro_batches:
                 placed = to_device(packing.with_axes(model, micro_batch), group.device)
                 own += turn_losses(placed, *judge_answers(model, placed))
-    return [turn for each in group.gather(own) for turn in each]
+    turns = [turn for each in group.gather(own) for turn in each]
+    if group.is_first:
+        write_after(run.out, run.settings.steps, turns)

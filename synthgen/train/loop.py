@@ -13,41 +13,36 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from synthgen.config.training import TrainConfig
-from synthgen.errors import SynthError, UserMistake
-from synthgen.train import lora, packing, pretrained
+from synthgen.errors import SynthError
+from synthgen.train import lora, packing, pretrained, trials
 from synthgen.train import mixture as mixing
 from synthgen.train import monitor as monitoring
-from synthgen.train.agreement import Spares, Step, agree
+from synthgen.train.agreement import Step, agree
 from synthgen.train.checkpoints import load_checkpoint, write_checkpoint
-from synthgen.train.encode import IGNORED, Encoder, MicroBatch, blank_image
 from synthgen.train.feed import Feed
-from synthgen.train.finished import losses_after
+from synthgen.train.finished import score_after
 from synthgen.train.group import ALONE, Group
 from synthgen.train.image_size import image_size, tell_model
-from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, judge_answers, turn_losses, weigh
+from synthgen.train.loader import Batch, batches, to_device
+from synthgen.train.loss import judge_answers, turn_losses, weigh
 from synthgen.train.measure import Measure
 from synthgen.train.methods.prepare import prepare
 from synthgen.train.methods.retention import retain
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
-from synthgen.train.seen import Seen, write_after
+from synthgen.train.seen import Seen
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
-from synthgen.train.stream import rows
 from synthgen.train.turns import TurnLoss
 
 MAX_GRADIENT_NORM = 1.0
 NAMED_PAIRS = 3  # of a loss that is not finite
-GREETING = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
-FEW_TEXTS = 64  # rows of text alone, after which no more are looked at for one with an image
 
 Line = dict[str, Any]  # of log.jsonl
 
@@ -93,7 +88,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:
-        _score_after(run, model, processor, group)
+        score_after(run, model, processor, group)
         weights = whole_weights(model, group)
         if group.is_first:
             weights = lora.merge(weights, run.settings.lora) if run.settings.lora else weights
@@ -120,18 +115,16 @@ def learn(
     """
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
-    optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
-    if settings.retain:
-        retain(model, optimizer, processor, settings, run.out)
+    optimizer = _optimizer(run, model, processor)
     # Before a checkpoint is loaded: its weights are those of the start.
     monitor = monitoring.Monitor(run.out, model, group)
     progress = load_checkpoint(run.out, model, optimizer, group)
-    log, seen = _trimmed_logs(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
+    log, seen = _trimmed_log(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
     model.train()
-    spares = _spares(run, processor) if group.size > 1 else None
+    spares = trials.spares(processor, settings) if group.size > 1 else None
     measure = Measure(run.feed, settings, processor, spares, group)
     if settings.pack_tokens:
-        _check_packing(run, model, processor, group)
+        trials.check_packing(run.feed, settings, model, processor, group)
     if not progress.steps and measure.is_due(0):
         monitor.write_held_out(0, measure.answers(model))
     loader = batches(run.feed, processor, settings, progress.position, group)
@@ -139,16 +132,14 @@ def learn(
         started = time.monotonic()
         while progress.steps < settings.steps:
             planned = _next_step(run, processor, loader, lambda batch: agree(batch, spares, group))
-            waited = time.monotonic() - started
-            rate = learning_rate(progress.steps, settings)
-            planned = replace(planned, weights=progress.mixture.weights)
-            taken = step(model, optimizer, planned, rate, group, watch)
+            waited, rate = time.monotonic() - started, learning_rate(progress.steps, settings)
+            taken = step(model, optimizer, replace(planned, weights=progress.mixture.weights), rate, group, watch)
             rows = (progress.position, planned.position)
-            progress = _progress(run, progress, planned, taken, group)
+            progress = _after(progress, planned, taken, run, group)
             started, seconds = time.monotonic(), time.monotonic() - started
             # "seconds" is the time since the step before, including the seconds "waited" for the loader.
-            log.append({"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens})
-            log[-1] |= {"norm": taken.norm, "seconds": seconds, "waited": waited}
+            line = {"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens}
+            log.append({**line, "norm": taken.norm, "seconds": seconds, "waited": waited})
             write(log[-1])
             monitor.add(log, taken.turns, rows)
             seen.add(progress.steps, taken.turns)
@@ -161,25 +152,38 @@ def learn(
             if measure.is_due(progress.steps):
                 monitor.write_held_out(progress.steps, measure.answers(model))
             if is_kept:
-                seen.write(progress.steps)
+                seen.write(progress.steps)  # first: a checkpoint without what was seen before it would lose that
                 write_checkpoint(run.out, model, optimizer, progress, group)
             if is_end:
                 break
     return progress
 
 
-def _score_after(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
-    """Write the losses of the finished model on the first samples, as many as are wanted."""
-    samples = min(run.settings.score_after, run.feed.rows)
-    if not samples:
-        return
-    spares = _spares(run, processor) if group.size > 1 else None
-    whole = run.settings.model_copy(update={"lengths": None})
-    loader = batches(run.feed, processor, whole, 0, group)
-    with contextlib.closing(loader):
-        turns = losses_after(model, loader, samples, lambda batch: agree(batch, spares, group), group)
-    if group.is_first:
-        write_after(run.out, run.settings.steps, turns)
+def _trimmed_log(run: TrainingRun, steps: int, group: Group) -> list[Line]:
+    """Remove what follows step `steps` from the logs; return the lines of that of the steps."""
+    if not group.is_first:
+        return []
+    for name in (monitoring.FILE, *((mixing.FILE,) if run.settings.mixture else ())):
+        trim_log(run.out, steps, name)
+    return trim_log(run.out, steps)
+
+
+def _optimizer(run: TrainingRun, model: Any, processor: Any) -> torch.optim.Optimizer:
+    """Return the optimizer of the trainable weights, which are those of the start."""
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = make_optimizer(trainable, run.settings)
+    if run.settings.retain:
+        retain(model, optimizer, processor, run.settings, run.out)
+    return optimizer
+
+
+def _after(
+    progress: TrainingProgress, planned: Step, taken: "StepTaken", run: TrainingRun, group: Group
+) -> TrainingProgress:
+    """Return the progress after a step."""
+    number, out = progress.steps + 1, run.out if group.is_first else None
+    mixture = mixing.advance(progress.mixture, number, taken.turns, run.settings.mixture, out)
+    return TrainingProgress(number, planned.position, progress.skipped + planned.skipped, mixture)
 
 
 def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed: Callable[[Batch], Step]) -> Step:
@@ -196,72 +200,7 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
             return replace(planned, skipped=skipped)
         empty += run.settings.batch
         if empty >= run.feed.rows:
-            _first_usable(run, processor)
-
-
-def _progress(
-    run: TrainingRun, before: TrainingProgress, planned: Step, taken: "StepTaken", group: Group
-) -> TrainingProgress:
-    """Return the progress after a step."""
-    mixture, number = before.mixture, before.steps + 1
-    if run.settings.mixture:
-        out = run.out if group.is_first else None
-        mixture = mixing.advance(mixture, number, taken.turns, run.settings.mixture, out)
-    return TrainingProgress(number, planned.position, before.skipped + planned.skipped, mixture)
-
-
-def _trimmed_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
-    """Remove what follows step `steps` from the logs; return the lines of that of the steps."""
-    if not group.is_first:
-        return []
-    for name in (monitoring.FILE, *((mixing.FILE,) if run.settings.mixture else ())):
-        trim_log(run.out, steps, name)
-    return trim_log(run.out, steps)
-
-
-def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
-    """Try whether the model keeps the first two usable rows apart. Raises UserMistake if it does not."""
-
-    def loss(micro_batch: MicroBatch) -> float:
-        with torch.no_grad():
-            return answer_loss(model, to_device(packing.with_axes(model, micro_batch), group.device)).item()
-
-    model.eval()
-    packing.check_apart(model, _first_usable(run, processor, 2), loss)
-    model.train()
-
-
-def _spares(run: TrainingRun, processor: Any) -> Spares:
-    """Return a row with an image and one without, with labels that are all ignored."""
-    encoder, silent = Encoder(processor, run.settings), list[MicroBatch]()
-    for images in ([{"bytes": blank_image()}], []):
-        micro_batch, skipped = encoder.encode([{"images": images, "messages": GREETING}])
-        if micro_batch is None:
-            raise UserMistake(f"the processor of this model refuses a greeting: {describe_skipped(skipped)}")
-        silent.append(replace(micro_batch, labels=torch.full_like(micro_batch.labels, IGNORED)))
-    return Spares(*silent)
-
-
-def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
-    """Return the first usable rows of the stream with images, each in a micro-batch of its own.
-
-    Those of text alone stand in where there is no other.
-
-    Raises:
-        UserMistake: There is none.
-    """
-    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), run.feed.rows
-    usable, texts = list[MicroBatch](), list[MicroBatch]()
-    for row in islice(rows(run.feed, run.settings, 0), total):
-        micro_batch, failed = encoder.encode([row])
-        if micro_batch and micro_batch.answer_tokens:
-            (usable if micro_batch.has_images else texts).append(micro_batch)
-        if len(usable) == count or len(texts) == FEW_TEXTS:
-            break
-        skipped += failed
-    if usable or texts:
-        return [*usable, *texts, *(usable or texts) * count][:count]
-    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+            trials.first_usable(run.feed, run.settings, processor)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Mixture:
 
 
 def advance(
-    mixture: Mixture, step: int, turns: Sequence[TurnLoss], settings: MixtureConfig, out: Path | None
+    mixture: Mixture, step: int, turns: Sequence[TurnLoss], settings: MixtureConfig | None, out: Path | None
 ) -> Mixture:
     """Return the mixture after a step, and log a move.
 
@@ -56,9 +56,11 @@ def advance(
         mixture: That of the step.
         step: Its number.
         turns: The losses of its answers, in all processes.
-        settings: How often the weights move, and how far.
+        settings: How often the weights move, and how far; None if they do not.
         out: The output folder, in the process that writes.
     """
+    if settings is None:
+        return mixture
     grown = mixture.with_turns(turns)
     if step % settings.every or not grown.seen:
         return grown

@@ -58,6 +58,19 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     Raises:
         Unfit: The file is no image, is outside the limits, or cannot be decoded.
     """
+    seen, kind, (width, height) = _decode(data, limits)
+    grey = seen.convert("L")
+    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
+    return Decoded(seen, kind, width, height, *features)
+
+
+def decode_pixels(data: bytes, limits: "ImagesConfig") -> Image.Image:
+    """Return the image alone, without what images are compared by; otherwise as `decode`."""
+    return _decode(data, limits)[0]
+
+
+def _decode(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, str, tuple[int, int]]:
+    """Return the image, the format of the file, and its upright width and height."""
     image, header = open_checked(data, limits)
     try:
         if header.format in ("JPEG", "MPO") and lacks_end(data) and is_cut(data):
@@ -68,9 +81,7 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     width, height = header.width, header.height
     if turn >= SWAPS_SIDES:
         width, height = height, width
-    grey = seen.convert("L")
-    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
-    return Decoded(seen, header.format, width, height, *features)
+    return seen, header.format, (width, height)
 
 
 def fit(image: Image.Image, max_pixels: int) -> Image.Image:
