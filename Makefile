@@ -43,7 +43,7 @@ endif
 	@touch $@
 
 demo: install  ## Images to instruction data to a tuned model, on the bundled images and nano models, no GPU (minutes)
-	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a model)."
+	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a tuned student)."
 	@$(BIN)/synth doctor
 	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
 	$(BIN)/synth train runs/demo --model demo/models/nano-student --pipeline demo --out runs/demo-model
