@@ -159,7 +159,9 @@ def _is_layer(name: str, prefix: str) -> bool:
     return name.startswith(f"{prefix}layers.")
 
 
-def _shared(weights: Mapping[str, Tensor], prefix: str, axes: Mapping[str, Axis], *, is_tied: bool) -> Iterator[Any]:
+def _shared(
+    weights: Mapping[str, Tensor], prefix: str, axes: Mapping[str, Axis], *, is_tied: bool
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights outside the layers that touch the hidden width, by name."""
     hidden = axes["hidden"]
     yield f"{prefix}embed_tokens.weight", weights[f"{prefix}embed_tokens.weight"][:, hidden.source]

@@ -39,7 +39,9 @@ def upcycle(model: Any, experts: int = 8, chosen: int = 2, seed: int = 0) -> Any
     if text.model_type not in KINDS:
         raise UserMistake(f"a language model of type {text.model_type} cannot be upcycled; known: {', '.join(KINDS)}")
     if model.config is text:
-        raise UserMistake("is a language model alone; name a vision-language model, which is what synth trains")
+        raise UserMistake(
+            "a language model alone is not upcycled; name a vision-language model, which is what synth trains"
+        )
     config = copy.deepcopy(model.config)
     config.text_config = _config_of_experts(text, experts, chosen)
     torch.manual_seed(seed)

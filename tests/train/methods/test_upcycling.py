@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from synthgen.config.training_methods import RoutersConfig
 from synthgen.errors import UserMistake
@@ -81,7 +82,10 @@ def test_guided_routers_spread_their_tokens(model: Path, processor: Any) -> None
     assert spread[1] < spread[0] and spread[1] < 1.05
 
 
-def test_another_kind_of_language_model_is_refused(model: Path) -> None:
+def test_another_kind_of_model_is_refused(model: Path) -> None:
+    alone = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1))
+    with pytest.raises(UserMistake, match=r"a language model alone is not upcycled"):
+        upcycle(alone)
     sparse = upcycle(pretrained.load_model("tiny", model))
     with pytest.raises(UserMistake, match=r"type qwen2_moe cannot be upcycled; known: qwen2"):
         upcycle(sparse)
