@@ -23,10 +23,10 @@ them, sharding.py spreads the model over them, and agreement.py has them take th
 are tried or stand in for others. Afterwards uses.py and sightings.py tell which model has seen an image.
 """
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthgen.engines.kernel_notes import silence_kernel_notes
 from synthgen.train.preconditions import check, missing_packages
 from synthgen.train.schedule import Schedule
 
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train", "train_stages"]
 
-# transformers imports torchao where it is installed, which then tells of kernels that no optimizer needs.
-for _name in ("torchao", "torch.utils._pytree"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+silence_kernel_notes()
 
 
 def train(shards: str, model: str, out: Path, settings: "TrainConfig") -> "TrainingResult":

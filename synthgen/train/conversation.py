@@ -76,8 +76,7 @@ class ChatTemplate:
             span = _find_answer(text, turn_start, answer)
             if span is None:
                 raise UnusableRow("labels_unclear", f"the answer {answer[:60]!r} is not where its turn begins")
-            start, end = span
-            spans.append((start, self._end_of_turn(text, end, messages[: number + 1])))
+            spans.append((span[0], self._end_of_turn(text, span, messages[: number + 1])))
         if not spans:
             raise UnusableRow("no_answer", "no turn of the assistant")
         return text, spans
@@ -92,14 +91,17 @@ class ChatTemplate:
         except TemplateError as error:
             raise UnusableRow("template_refused", one_line(error)) from error
 
-    def _end_of_turn(self, text: str, end: int, messages: Messages) -> int:
+    def _end_of_turn(self, text: str, span: Span, messages: Messages) -> int:
         """Return the end of the control token after an answer if it closes that turn: the model must learn to stop.
 
-        A token that opens the next turn instead is missing from the text of `messages`, which end with the answer.
+        A token that opens the next turn instead is missing from the text of `messages`, which end with the answer. It
+        may stand elsewhere there: templates of models that think write the last turn otherwise than those before it.
         """
+        start, end = span
         token = max((token for token in self._controls if text.startswith(token, end)), key=len, default="")
         if token and token not in self._ends_turn:
-            self._ends_turn[token] = self._apply(messages).startswith(token, end)
+            alone, answer = self._apply(messages), text[start:end]
+            self._ends_turn[token] = alone.startswith(token, alone.rfind(answer) + len(answer))
         return end + len(token) if self._ends_turn.get(token) else end
 
 

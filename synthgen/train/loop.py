@@ -35,6 +35,7 @@ from synthgen.train.measure import Measure
 from synthgen.train.methods.prepare import prepare
 from synthgen.train.methods.retention import retain
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.plots import write_plots
 from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
 from synthgen.train.seen import Seen
@@ -151,6 +152,8 @@ def learn(
                 monitor.write(progress.steps)
             if measure.is_due(progress.steps):
                 monitor.write_held_out(progress.steps, measure.answers(model))
+            if is_kept and group.is_first:
+                write_plots(run.out)
             if is_kept:
                 seen.write(progress.steps)  # first: a checkpoint without what was seen before it would lose that
                 write_checkpoint(run.out, model, optimizer, progress, group)
