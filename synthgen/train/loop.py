@@ -152,11 +152,8 @@ def learn(
                 monitor.write(progress.steps)
             if measure.is_due(progress.steps):
                 monitor.write_held_out(progress.steps, measure.answers(model))
-            if is_kept and group.is_first:
-                write_plots(run.out)
             if is_kept:
-                seen.write(progress.steps)  # first: a checkpoint without what was seen before it would lose that
-                write_checkpoint(run.out, model, optimizer, progress, group)
+                _keep(run, model, optimizer, progress, seen, group)
             if is_end:
                 break
     return progress
@@ -178,6 +175,16 @@ def _optimizer(run: TrainingRun, model: Any, processor: Any) -> torch.optim.Opti
     if run.settings.retain:
         retain(model, optimizer, processor, run.settings, run.out)
     return optimizer
+
+
+def _keep(
+    run: TrainingRun, model: Any, optimizer: torch.optim.Optimizer, progress: TrainingProgress, seen: Seen, group: Group
+) -> None:
+    """Write the plots and what was seen, then a checkpoint, before which nothing of what it covers may be missing."""
+    if group.is_first:
+        write_plots(run.out)
+    seen.write(progress.steps)
+    write_checkpoint(run.out, model, optimizer, progress, group)
 
 
 def _after(

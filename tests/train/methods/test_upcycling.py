@@ -83,7 +83,7 @@ def test_guided_routers_spread_their_tokens(model: Path, processor: Any) -> None
 
 
 def test_another_kind_of_model_is_refused(model: Path) -> None:
-    alone = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1))
+    alone = Qwen2ForCausalLM(Qwen2Config(vocab_size=8, hidden_size=64, intermediate_size=8, num_hidden_layers=1))
     with pytest.raises(UserMistake, match=r"a language model alone is not upcycled"):
         upcycle(alone)
     sparse = upcycle(pretrained.load_model("tiny", model))
