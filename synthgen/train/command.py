@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from synthgen.config.training import TrainConfig
 from synthgen.console import StageProgress, note
+from synthgen.engines.model_files import read_model_files
+from synthgen.engines.protocol import ModelName
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
 from synthgen.train import dataset, feed, mixture, monitor, pretrained, seen, uses
@@ -79,13 +82,24 @@ def train(schedule: Schedule, model: str, out: Path) -> TrainingResult:
         if stage.name:
             note(f"stage {number + 1} of {len(schedule.stages)}, {stage.name}: {stage.settings.steps:,} steps")
         fed = Feed(sets, stage.weights, out / feed.FOLDER, before)
-        run = TrainingRun(fed, result.model if result else model, folder, place, stage.settings)
+        settings = _within_context(stage.settings, folder)
+        run = TrainingRun(fed, result.model if result else model, folder, place, settings)
         result = _train_stage(run)
         if stage.name:
             write_recipe(out, [schedule.folder(out, each).name for each in range(number + 1)])
         before, folder = _taken(run), Path(result.model)
     assert result, "a schedule has a stage"
     return result
+
+
+def _within_context(settings: TrainConfig, folder: Path) -> TrainConfig:
+    """Return settings by which no sample is longer than the context of a model, where its files tell that."""
+    files = read_model_files(ModelName(str(folder), ""))
+    context = files.context if files else None
+    if context is None or settings.max_tokens <= context:
+        return settings
+    note(f"samples of more than {context:,} tokens, the context of the model, are skipped")
+    return settings.model_copy(update={"max_tokens": context})
 
 
 def _pinned(schedule: Schedule, out: Path) -> tuple[DataSet, ...]:

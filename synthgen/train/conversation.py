@@ -1,11 +1,13 @@
 """A row's messages as the text of the model's chat template, with the place of each answer in it.
 
-A turn begins where the generation prompt before it ends, and the answer is searched for from there. So every template
-works that writes answers verbatim; `{% generation %}` marks, which most templates lack, are not needed.
+Most templates write the same around any text: that frame is rendered once for all rows of a form, and shows where the
+answers are. Elsewhere a turn begins where the generation prompt before it ends, and the answer is searched for from
+there. So every template works that writes answers verbatim; `{% generation %}` marks, which most lack, are not needed.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from jinja2 import TemplateError
@@ -26,7 +28,10 @@ SKIP_REASONS = (
 
 NO_THOUGHTS = re.compile(r"(<think>)?\s*</think>")  # the first tag may be part of the generation prompt
 
+MARK = "\ue000"  # of no language: around the number of a text in a frame
+
 Messages = list[dict[str, Any]]
+Form = tuple[tuple[str, tuple[str, ...]], ...]  # of each message its role, and the kinds of its parts
 Span = tuple[int, int]  # the first character, and the one after the last
 
 
@@ -49,6 +54,7 @@ class ChatTemplate:
         special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
         media = [getattr(processor, f"{kind}_token", None) for kind in ("image", "video")]
         self._controls = tuple({token for token in (*special, *media, *tokenizer.all_special_tokens) if token})
+        self._frames: dict[Form, tuple[str, ...]] = {}
         self._ends_turn: dict[str, bool] = {}  # by control token: whether it ends an answer's turn
 
     def refuse_control_tokens(self, text: str) -> None:
@@ -65,21 +71,63 @@ class ChatTemplate:
         Raises:
             UnusableRow: There is no answer, an answer cannot be found, or the template refuses the messages.
         """
-        text, spans = self._apply(messages), list[Span]()
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            answer = text_of(message)
-            if not answer.strip():
-                raise UnusableRow("no_answer", "a turn of the assistant is empty")
+        numbers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        if not numbers:
+            raise UnusableRow("no_answer", "no turn of the assistant")
+        if not all(text_of(messages[number]).strip() for number in numbers):
+            raise UnusableRow("no_answer", "a turn of the assistant is empty")
+        text = self._apply(messages)
+        found = self._spans_in_frame(text, messages) or self._spans_after_prompts(text, messages, numbers)
+        return text, [
+            (span[0], self._end_of_turn(text, span, messages[: number + 1]))
+            for number, span in zip(numbers, found, strict=True)
+        ]
+
+    def _spans_in_frame(self, text: str, messages: Messages) -> list[Span] | None:
+        """Return the spans of the answers by what the template writes around any text; None if this text differs.
+
+        The frame depends on roles and kinds of parts alone, so it is rendered once for all rows of one form.
+        """
+        form = tuple((message["role"], tuple(part["type"] for part in message["content"])) for message in messages)
+        if form not in self._frames:
+            self._frames[form] = self._frame(messages)
+        frame = self._frames[form]
+        said = [(message["role"], part["text"]) for message in messages for part in _texts(message)]
+        if len(frame) != len(said) + 1 or not text.startswith(frame[0]):
+            return None
+        place, spans = len(frame[0]), list[Span]()
+        for (role, own), after in zip(said, frame[1:], strict=True):
+            written = next((each for each in (own, own.strip()) if text.startswith(each + after, place)), None)
+            if written is None:
+                return None
+            if role == "assistant":
+                spans.append((place, place + len(written)))
+            place += len(written) + len(after)
+        is_whole = place == len(text) and len(spans) == sum(role == "assistant" for role, _ in form)
+        return spans if is_whole else None
+
+    def _frame(self, messages: Messages) -> tuple[str, ...]:
+        """Return what the template writes before, between and after the texts of messages; none if it is unclear."""
+        marks = (f"{MARK}{number}{MARK}" for number in count())
+        marked = list[dict[str, Any]]()
+        for message in messages:
+            parts = [{**part, "text": next(marks)} if part["type"] == "text" else part for part in message["content"]]
+            marked.append({**message, "content": parts})
+        pieces = re.split(f"{MARK}(\\d+){MARK}", self._apply(marked))
+        is_in_order = pieces[1::2] == [str(number) for number in range(len(pieces) // 2)]
+        return tuple(pieces[::2]) if is_in_order else ()
+
+    def _spans_after_prompts(self, text: str, messages: Messages, numbers: Sequence[int]) -> list[Span]:
+        """Return the spans of the answers, each searched for where its turn begins."""
+        spans = list[Span]()
+        for number in numbers:
+            answer = text_of(messages[number])
             turn_start = _common_length(text, self._apply(messages[:number], prompt=True)) if number else 0
             span = _find_answer(text, turn_start, answer)
             if span is None:
                 raise UnusableRow("labels_unclear", f"the answer {answer[:60]!r} is not where its turn begins")
-            spans.append((span[0], self._end_of_turn(text, span, messages[: number + 1])))
-        if not spans:
-            raise UnusableRow("no_answer", "no turn of the assistant")
-        return text, spans
+            spans.append(span)
+        return spans
 
     def _apply(self, messages: Messages, *, prompt: bool = False) -> str:
         try:
@@ -124,6 +172,10 @@ def clean_messages(messages: Sequence[Mapping[str, Any]], image_count: int) -> M
     elif mentioned != image_count:
         raise UnusableRow("images_do_not_match", f"{image_count} images, the messages mention {mentioned}")
     return cleaned
+
+
+def _texts(message: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [part for part in message["content"] if part["type"] == "text"]
 
 
 def text_of(message: Mapping[str, Any]) -> str:

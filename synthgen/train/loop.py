@@ -286,8 +286,11 @@ def step(
 
 
 def _not_finite(mean: float, turns: Sequence[TurnLoss]) -> str:
-    pairs = [turn.turn.pair_id for turn in turns if turn.turn.pair_id and not math.isfinite(turn.loss)]
+    broken = [turn.turn for turn in turns if not math.isfinite(turn.loss)]
+    pairs = [turn.pair_id for turn in broken if turn.pair_id]
+    samples = list(dict.fromkeys(turn.sample for turn in broken if turn.sample))
     named = f" in pair {', '.join(pairs[:NAMED_PAIRS])}" if pairs else ""
+    named += f" in {', '.join(samples[:NAMED_PAIRS])}" if samples else ""
     return f"the loss is {mean}{named}; start again into another --out with a lower train.learning_rate"
 
 

@@ -19,6 +19,7 @@ from synthgen.train.loss import answer_loss
 from synthgen.train.stream import rows
 
 GREETING = [{"role": role, "content": "Hello."} for role in ("user", "assistant")]
+TOO_LONG = "bound the images with train.image_tokens or train.model_pixels, or raise train.max_tokens"
 FEW_TEXTS = 64  # rows of text alone, after which no more are looked at for one with an image
 
 
@@ -64,4 +65,5 @@ def first_usable(feed: Feed, settings: TrainConfig, processor: Any, count: int =
         skipped += failed
     if usable or texts:
         return [*usable, *texts, *(usable or texts) * count][:count]
-    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+    advice = f"; {TOO_LONG}" if skipped["too_long"] else ""
+    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}{advice}")

@@ -273,6 +273,26 @@ def test_a_model_that_cannot_be_written_leaves_no_half_folder(model: Path, tmp_p
     assert "model" in names(out)
 
 
+@pytest.mark.parametrize("file", ["__0_0.distcp", "progress.json", "random.pt"])
+def test_a_checkpoint_that_was_tampered_with_is_refused_and_the_one_before_is_whole(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    shards, out = write(tmp_path / "shards", samples(8)), tmp_path / "out"
+    stop_after(4, monkeypatch, lambda: train(str(shards), str(model), out, FAST))
+    before = losses(out)
+    path = out / "checkpoints" / "step-0000004" / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(
+        Damaged, match=r"step-0000004: is not a whole checkpoint \(.*\); remove it, and the same command"
+    ):
+        train(str(shards), str(model), out, FAST)
+    shutil.rmtree(path.parent)
+    train(str(shards), str(model), out, FAST)
+    assert losses(out)[:4] == before
+
+
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):
