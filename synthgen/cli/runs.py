@@ -102,6 +102,18 @@ def plan(
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")
     ] = False,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--from-student",
+            metavar="TUNED",
+            help="Ask more of what this training still has to learn; shows what that adds and takes.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --from-student: write the mapping that does so under this name."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
@@ -110,6 +122,9 @@ def plan(
     from synthgen.commands.open import open_run
     from synthgen.job.request import RunRequest
 
+    if name and not student:
+        raise UserMistake(f"--name {name}: works only with --from-student, whose mapping it names")
+    diff = diff or student is not None
     request = RunRequest.typed(pipeline, source, model, settings)
     needed = () if profile is None else runner.StageRange().with_models
     # An edit is looked for in the files that names mean, as an update takes them.
@@ -118,8 +133,12 @@ def plan(
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
-    forecast = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
-    show_text(json.dumps(planner.as_json(forecast)) if as_json else planner.text(forecast))
+    steering = planner.steer(opened.folder, opened.job, student, name) if student else None
+    job = steering.job if steering else opened.job
+    forecast = planner.forecast(opened.folder, job, planner.EstimateRequest(profile, budget, diff))
+    show_text(json.dumps(planner.as_json(forecast, steering)) if as_json else planner.text(forecast, steering))
+    if steering:
+        note(planner.advice(steering, out))
 
 
 @app.command(cls=OnFolder)

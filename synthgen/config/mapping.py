@@ -66,11 +66,28 @@ class Rule(Section):
         return (self.tags,) if isinstance(self.tags, str) else self.tags
 
 
+class StudentLosses(Section):
+    """What a student has learned of an instruction type: its mean loss of a token, and that of its teacher."""
+
+    answers: int
+    student: float
+    teacher: float
+
+
+class StudentRecord(Section):
+    """Why `synth plan --from-student` boosts types as it does: the training, and what it had learned."""
+
+    training: str
+    steps: int
+    types: dict[str, StudentLosses]
+
+
 class MappingFile(Section):
     """The contents of pipelines/mappings/NAME.yaml."""
 
     about: str
     extends: str | None = None
+    student: StudentRecord | None = None  # of a mapping that `synth plan --from-student` wrote
     text_tags: tuple[str, ...] = ()  # patterns of tags that mean that the image contains text, for `has_text`
     thing_tags: tuple[str, ...] = ()  # patterns of tags that a type with `thing` may name; without any, all
     rules: list[Rule]

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from synthgen.config.engine import EngineConfig
 from synthgen.config.library import Section
+from synthgen.config.training_methods import LengthsConfig, MixtureConfig, RetainConfig, RoutersConfig
 
 
 class LoraConfig(Section):
@@ -46,6 +47,21 @@ class TrainConfig(Section):
     workers: int = Field(default=2, gt=0)  # threads that prepare batches, in each process
     processes: int = Field(default=1, gt=0)  # that share a training, on Ray; each on a GPU where there are any
     checkpoint_every: int = Field(default=100, gt=0)  # steps
+    score_after: int = Field(default=0, ge=0)  # samples that the finished model is tried on, for synth plan
+    mixture: MixtureConfig | None = None  # move weights of types with what is still to be learned
+    retain: RetainConfig | None = None  # keep an old skill
+    lengths: LengthsConfig | None = None  # learn from pieces of conversations
+    new_tokens: int | None = Field(default=None, gt=0)  # train these last tokens of the vocabulary alone
+    routers: RoutersConfig | None = None  # keep those of a model of experts at work
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> "TrainConfig":
+        for name in ("retain", "new_tokens"):
+            if getattr(self, name) and self.lora:
+                raise ValueError(f"{name} and lora both say which weights may move; give one of them")
+            if getattr(self, name) and self.processes > 1:
+                raise ValueError(f"{name} is for one process; leave processes at 1")
+        return self
 
     @model_validator(mode="after")
     def _check_pairs(self) -> "TrainConfig":

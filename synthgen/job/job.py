@@ -16,6 +16,7 @@ from synthgen.config import families
 from synthgen.config.families import InstructionType
 from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
+from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_file import JudgePrompt
 from synthgen.config.prompt_pack import Prompts
@@ -125,6 +126,11 @@ def with_plan_settings(job: Job, **settings: object) -> Job:
     pipeline = job.pipeline.model_copy(update={"plan": plan})
     shape = _shape(pipeline, job.definitions, (job.asking, job.model), job.home)
     return replace(job, pipeline=pipeline, shape={**shape, "passes": job.shape["passes"]})
+
+
+def with_mapping(job: Job, name: str, rules: RuleSet) -> Job:
+    """Return a job with the rules of another mapping."""
+    return with_plan_settings(replace(job, definitions=replace(job.definitions, rules=rules)), mapping=name)
 
 
 @dataclass(frozen=True)

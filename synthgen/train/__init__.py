@@ -17,9 +17,10 @@ data sets: dataset.py their files, row_index.py what is known of their rows, hel
 trained on. Beside the loop, record.py keeps settings and log, checkpoints.py what a killed training continues from,
 pretrained.py loads and saves the model, image_size.py bounds its images, lora.py adds adapters to it, optimizer.py
 has the optimizer, and monitor.py tells what is learned (turns.py: of which answers; measure.py: of rows that are held
-out). Where several processes train (group.py), ray_train.py starts them, sharding.py spreads the model over them, and
-agreement.py has them take the same steps; trials.py has rows that are tried or stand in for others. Afterwards
-uses.py and sightings.py tell which model has seen an image.
+out). seen.py and finished.py leave the losses of each pair for the plan (reducible.py), mixture.py moves the weights of
+types by them, and methods/ has what few trainings need. Where several processes train (group.py), ray_train.py starts
+them, sharding.py spreads the model over them, and agreement.py has them take the same steps; trials.py has rows that
+are tried or stand in for others. Afterwards uses.py and sightings.py tell which model has seen an image.
 """
 
 from pathlib import Path

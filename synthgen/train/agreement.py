@@ -7,8 +7,8 @@ with images come last, as gradients are exchanged with the last one.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from synthgen.train.encode import MicroBatch
 from synthgen.train.group import Group
@@ -33,6 +33,7 @@ class Step:
         tokens: Image tokens included, padding excluded, of all processes.
         skipped: Unusable rows of all processes by reason.
         position: Rows of the stream that were taken, these included.
+        weights: Type → how much the loss of its answers counts.
     """
 
     micro_batches: Sequence[MicroBatch]
@@ -40,6 +41,7 @@ class Step:
     tokens: int
     skipped: Counter[str]
     position: int
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def agree(batch: Batch, spares: Spares | None, group: Group) -> Step:

@@ -16,7 +16,7 @@ from synthgen.engines.model_files import read_model_files
 from synthgen.engines.protocol import ModelName
 from synthgen.errors import Damaged, JobFailing, Stopped, UserMistake
 from synthgen.store import Folder, Lease
-from synthgen.train import dataset, feed, monitor, pretrained, uses
+from synthgen.train import dataset, feed, mixture, monitor, pretrained, seen, uses
 from synthgen.train.dataset import ShardChanged, repair_advice
 from synthgen.train.encode import Encoder
 from synthgen.train.feed import DataSet, Feed
@@ -132,7 +132,10 @@ def _train_stage(run: TrainingRun) -> TrainingResult:
         return TrainingResult(**record["result"])
     try:
         for each in run.feed.taken:  # a model that does not fit writes nothing
-            Encoder(processor, run.settings).check(dataset.first_rows(each.files, CHECKED_ROWS))
+            first_rows = dataset.first_rows(each.files, CHECKED_ROWS)
+            Encoder(processor, run.settings).check(first_rows)
+            if run.settings.mixture:
+                mixture.check_rows(first_rows)
         return _train(run, record, state, processor)
     except ShardChanged as lost:
         raise Damaged(f"{lost}; {repair_advice(lost, has_checkpoint=bool(checkpoints(run.out)))}") from lost
@@ -162,6 +165,7 @@ def _train(run: TrainingRun, record: dict[str, Any], state: tuple[bytes, ...], p
                 progress = train_on_ray(run, watch)
             else:
                 progress = learn_and_save(run, model, processor, own_group(), watch)
+        seen.write_scores(run.out)
         result = _result(run, progress)
         _write_card(run, record["shape"], result)
         write_record(run.out, {**record, "result": asdict(result), "position": progress.position})

@@ -17,7 +17,7 @@ import pyarrow as pa
 from synthgen.errors import UserMistake
 from synthgen.store.parquet import check_columns_differ
 from synthgen.tables import STRINGS, TAGS
-from synthgen.train.turns import TAGS_COLUMN, TURN_COLUMNS
+from synthgen.train.turns import TAGS_COLUMN, TEACHER_COLUMN, TURN_COLUMNS
 
 # With the lists of turns.TURN_COLUMNS where the file has them.
 Row = dict[str, Any]  # {"images": [{"bytes": …}], "messages": [{"role": …, "content": [{"type": …, "text": …}]}]}
@@ -56,8 +56,9 @@ def _described(schema: pa.Schema) -> Iterator[str]:
     for name in TURN_COLUMNS:
         if name in schema.names and schema.field(name).type == STRINGS:
             yield name
-    if TAGS_COLUMN in schema.names and schema.field(TAGS_COLUMN).type == TAGS:
-        yield TAGS_COLUMN
+    for name, kind in ((TAGS_COLUMN, TAGS), (TEACHER_COLUMN, pa.list_(pa.float32()))):
+        if name in schema.names and schema.field(name).type == kind:
+            yield name
 
 
 def in_one_form(record: Mapping[str, Any]) -> Row:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from synthgen.train.encode import Encoder, MicroBatch
 from synthgen.train.feed import Feed
 from synthgen.train.forms import Row
 from synthgen.train.group import ALONE, Group
+from synthgen.train.methods.lengths import pieces
 from synthgen.train.packing import pack
 
 LAST_READ_SECONDS = 20.0  # that a reading thread has to end
@@ -66,8 +67,12 @@ def batches(
     share = stream.Share(group.rank, group.size, settings.batch)
     own = sum(share.has(place) for place in range(settings.batch))
     pool, pending = _EncoderPool(processor, settings), deque[Future[Batch]]()
+    rows = stream.rows(feed, settings, position, share)
+    if settings.lengths:
+        epochs = (place // feed.rows for place in count(position) if share.has(place))
+        rows = pieces(rows, epochs, settings.seed, settings.lengths)
     try:
-        with _ReadAhead(stream.rows(feed, settings, position, share), own) as lists:
+        with _ReadAhead(rows, own) as lists:
             error: Exception | None = None
             while True:
                 while len(pending) < BATCHES_AHEAD and not error:

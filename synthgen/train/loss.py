@@ -1,6 +1,7 @@
 """The loss of a forward pass, token by token and answer by answer."""
 
 import contextlib
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -22,22 +23,21 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     Returns:
         `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
     """
-    logits, targets, positions = _answer_logits(model, micro_batch)
-    return _spread(_cross_entropies(logits, targets[:, positions]), targets, positions)
+    return judge_answers(model, micro_batch)[0]
 
 
 def judge_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what answer_losses does, without a gradient, and which answer tokens are the likeliest of all.
+    """Return what answer_losses does, and which answer tokens are the likeliest of all.
 
     Returns:
-        `(batch, tokens - 1) float32` twice, of which the second is 1 where a token is the likeliest, and 0 elsewhere.
+        `(batch, tokens - 1) float32`, the losses with a gradient, and of the same shape 1 where a token is the
+        likeliest, else 0.
     """
-    with torch.no_grad():
-        logits, targets, positions = _answer_logits(model, micro_batch)
-        wanted = targets[:, positions]  # (batch, positions) int64
-        is_right = (logits.argmax(-1) == wanted).float()  # no token is IGNORED
-        losses = _spread(_cross_entropies(logits, wanted), targets, positions)
-        return losses, _spread(is_right, targets, positions)
+    logits, targets, positions = _answer_logits(model, micro_batch)
+    wanted = targets[:, positions]  # (batch, positions) int64
+    is_right = (logits.detach().argmax(-1) == wanted).float()  # no token is IGNORED
+    losses = _cross_entropies(logits, wanted)
+    return _spread(losses, targets, positions), _spread(is_right, targets, positions)
 
 
 def _answer_logits(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -87,7 +87,7 @@ def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tens
         losses: `(batch, tokens - 1)`, as answer_losses gives them.
         right: `(batch, tokens - 1)`, as judge_answers gives it.
     """
-    turn_of = micro_batch.turn_of[:, 1:].where(micro_batch.labels[:, 1:] != IGNORED, 0).flatten()
+    turn_of = _turn_of_tokens(micro_batch).flatten()
     count = len(micro_batch.turns) + 1
     values = torch.stack([losses.flatten(), *([] if right is None else [right.flatten()])])  # (1 or 2, tokens)
     sums = torch.zeros(len(values), count, device=losses.device).index_add_(1, turn_of, values)[:, 1:].tolist()
@@ -95,6 +95,25 @@ def turn_losses(micro_batch: MicroBatch, losses: torch.Tensor, right: torch.Tens
     rights = [None] * len(tokens) if right is None else [round(each) for each in sums[1]]
     found = zip(micro_batch.turns, sums[0], tokens, rights, strict=True)
     return [TurnLoss(*each) for each in found if each[2]]
+
+
+def weigh(micro_batch: MicroBatch, losses: torch.Tensor, weights: Mapping[str, float]) -> torch.Tensor:
+    """Return `(batch, tokens - 1)` losses with those of each answer times the weight of its type; 1 where it has none.
+
+    Args:
+        micro_batch: The rows.
+        losses: Of their tokens.
+        weights: Type → weight.
+    """
+    if not weights:
+        return losses
+    of_turns = [1.0, *(weights.get(turn.type or "", 1.0) for turn in micro_batch.turns)]
+    return losses * torch.tensor(of_turns, device=losses.device)[_turn_of_tokens(micro_batch)]
+
+
+def _turn_of_tokens(micro_batch: MicroBatch) -> torch.Tensor:
+    """Return the number of the answer that each predicted token is of, from 1, `(batch, tokens - 1) int64`; else 0."""
+    return micro_batch.turn_of[:, 1:].where(micro_batch.labels[:, 1:] != IGNORED, 0)
 
 
 def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from synthgen.config.training import TrainConfig
 from synthgen.tables import make_id
 from synthgen.train import held_out
@@ -49,11 +51,12 @@ class Measure:
         """Return the answers of all rows. All processes of the group must call this."""
         encoder, turns = Encoder(self._processor, self._settings), list[TurnLoss]()
         model.eval()
-        for start in range(0, len(self._places), self._settings.batch):
-            batch = self._encode(encoder, start)
-            for micro_batch in agree(batch, self._spares, self._group).micro_batches:
-                placed = to_device(micro_batch, self._group.device)
-                turns += turn_losses(placed, *judge_answers(model, placed))
+        with torch.no_grad():
+            for start in range(0, len(self._places), self._settings.batch):
+                batch = self._encode(encoder, start)
+                for micro_batch in agree(batch, self._spares, self._group).micro_batches:
+                    placed = to_device(micro_batch, self._group.device)
+                    turns += turn_losses(placed, *judge_answers(model, placed))
         model.train()
         return [turn for each in self._group.gather(turns) for turn in each]
 

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from synthgen.train.mixture import Mixture
 
 FOLDER, PROGRESS = "checkpoints", "progress.json"
 
@@ -19,11 +21,13 @@ class TrainingProgress:
         steps: Optimizer steps taken.
         position: Rows taken from the stream.
         skipped: Unusable rows by reason; a row is counted again in each epoch.
+        mixture: The weights of instruction types, where they move.
     """
 
     steps: int = 0
     position: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    mixture: Mixture = field(default_factory=Mixture)
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -34,12 +38,14 @@ def checkpoints(out: Path) -> list[Path]:
 def progress_of(checkpoint: Path) -> TrainingProgress:
     """Return the progress at a checkpoint."""
     done = json.loads((checkpoint / PROGRESS).read_text())
-    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
+    mixture = Mixture(**done.get("mixture", {}))
+    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]), mixture)
 
 
 def write_progress(checkpoint: Path, progress: TrainingProgress, digests: Mapping[str, str]) -> None:
     """Write the progress at a checkpoint, with the digests of its files and one of all this."""
     done = {"steps": progress.steps, "place": progress.position, "skipped": progress.skipped, "files": digests}
+    done |= {"mixture": asdict(progress.mixture)} if progress.mixture.seen or progress.mixture.weights else {}
     (checkpoint / PROGRESS).write_text(json.dumps({**done, "digest": _digest(done)}))
 
 

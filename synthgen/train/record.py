@@ -29,7 +29,7 @@ FORMAT = 3  # 1 had a file a checkpoint, 2 one data set
 # Settings that do not change the result.
 FREE_SETTINGS = {
     *("workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"),
-    *("scratch", "held_out_rows", "held_out_every"),
+    *("scratch", "held_out_rows", "held_out_every", "score_after"),
 }
 
 

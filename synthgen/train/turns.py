@@ -1,10 +1,14 @@
 """What the answers of a row are about, by which the monitor tells their losses apart."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthgen.tables import score_column
+
 TURN_COLUMNS = {"pair_ids": "pair_id", "types": "type", "forms": "form", "languages": "language"}  # lists, one a turn
+TEACHER_COLUMN = score_column("likelihood")  # a list too
 TAGS_COLUMN = "tags"  # of the image: what each one's path begins with is its branch
 NUMBERED_TURNS = 3  # of a conversation; the later ones are told apart no further
 
@@ -18,6 +22,7 @@ class Turn:
         sample: The file and the number of the row in it, from 1.
         branches: The roots of the tags of its image.
         place: Which turn of its conversation it is: 1, 2, or 3+.
+        likelihood: The geometric mean of the probabilities that the model which answered gave to its tokens.
     """
 
     pair_id: str | None = None
@@ -28,11 +33,17 @@ class Turn:
     sample: str | None = None
     branches: tuple[str, ...] = ()
     place: str | None = None
+    likelihood: float | None = None
 
     @property
     def family(self) -> str | None:
         """The family of the instruction type, which is what its name begins with."""
         return self.type.partition("/")[0] if self.type else None
+
+    @property
+    def teacher_loss(self) -> float | None:
+        """The mean loss that the model which answered has of a token, in nats."""
+        return -math.log(self.likelihood) if self.likelihood else None
 
     def values(self, view: str) -> tuple[str, ...]:
         """Return what a view of the monitor counts the turn under: one value, several, or none."""
@@ -66,7 +77,7 @@ class TurnLoss:
 
 def turns_of(row: Mapping[str, Any], count: int) -> list[Turn]:
     """Return the turns of a row with so many answers; what the row does not say of each is left out."""
-    said = {name: row.get(column) or [] for column, name in TURN_COLUMNS.items()}
+    said = {name: row.get(column) or [] for column, name in (*TURN_COLUMNS.items(), (TEACHER_COLUMN, "likelihood"))}
     said = {name: values for name, values in said.items() if len(values) == count}
     paths = [str(tag["path"]) for tag in row.get(TAGS_COLUMN) or ()]
     of_row: dict[str, Any] = {

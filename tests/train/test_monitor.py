@@ -15,7 +15,7 @@ from synthgen.train import loop, monitor, plots, pretrained, train
 from synthgen.train.agreement import Step
 from synthgen.train.encode import MicroBatch
 from synthgen.train.group import ALONE
-from synthgen.train.loss import answer_losses, turn_losses
+from synthgen.train.loss import judge_answers, turn_losses
 from synthgen.train.optimizer import make_optimizer
 from synthgen.train.record import read_log
 from synthgen.train.turns import Turn, TurnLoss, turns_of
@@ -76,9 +76,10 @@ def test_the_losses_of_answers_add_up_also_where_they_are_packed(model: Path, pr
     found = []
     for batch in (part(processor, rows), packed):
         with torch.no_grad():
-            losses = answer_losses(loaded, batch)
-        turns = turn_losses(batch, losses)
+            losses, is_right = judge_answers(loaded, batch)
+        turns = turn_losses(batch, losses, is_right)
         assert sum(turn.loss for turn in turns) == pytest.approx(float(losses.sum()), rel=1e-5)
+        assert sum(turn.right or 0 for turn in turns) == int(is_right.sum())
         assert sum(turn.answer_tokens for turn in turns) == batch.answer_tokens
         found.append({turn.turn.pair_id: turn.loss for turn in turns})
     assert found[0] == pytest.approx(found[1], rel=1e-4) and len(found[0]) == 6
@@ -159,10 +160,11 @@ def test_a_loss_that_is_not_finite_names_its_pairs(
     loaded, batch = pretrained.load_model(str(model), model), part(processor, described(2))
     third = batch.turn_of[:, 1:] == 3  # (batch, tokens - 1)
 
-    def broken(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
-        return answer_losses(model, micro_batch) + torch.where(third, float("nan"), 0.0)
+    def broken(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, is_right = judge_answers(model, micro_batch)
+        return losses + torch.where(third, float("nan"), 0.0), is_right
 
-    monkeypatch.setattr(loop, "answer_losses", broken)
+    monkeypatch.setattr(loop, "judge_answers", broken)
     planned = Step([batch], batch.answer_tokens, batch.tokens, Counter(), 2)
     with pytest.raises(SynthError, match=r"^the loss is nan in pair p1-0; start again"):
         loop.step(loaded, make_optimizer(list(loaded.parameters()), FAST), planned, 1e-3)

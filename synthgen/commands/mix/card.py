@@ -54,7 +54,7 @@ def mixture_card(
         f"{mixture.about} Mixed by `synth mix` of synthgen {__version__}; a sample is as its set has it. The terms of "
         "each set and of its images hold for its samples.",
         "## Sets\n" + make_table(SETS, (_set_row(stage, source, counts, index) for stage, source in sources)),
-        "## Licences\n" + make_table(("licence of the image", "samples", "share"), _shares(index.licenses)),
+        "## Rights to the images\n" + make_table(("licence of the image", "samples", "share"), _shares(index.licenses)),
         "## What was taken\n" + _rules(mixture, sources) + "\n\n" + _outcomes(counts),
         "## Contents\n" + "\n\n".join(count_table(kind, index.turns[kind]) for kind in KINDS),
         "## Columns\n"

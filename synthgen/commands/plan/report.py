@@ -6,6 +6,7 @@ Tokens, hours and money are shown only where the engine was measured and questio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from synthgen.commands.plan import steering
 from synthgen.commands.plan.estimate import Forecast
 from synthgen.commands.plan.pass_pricing import PassEstimate, order_of
 from synthgen.commands.plan.pricing import Usage, hours, money, price_of
@@ -21,10 +22,11 @@ HEAD = "instruction type"
 CHANGES = ("added", "retired", "kept")
 
 
-def text(forecast: Forecast) -> str:
+def text(forecast: Forecast, steered: steering.Steering | None = None) -> str:
     """Return the forecast for a terminal; without a profile, the questions alone."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(forecast.counts.outcomes.items()))
-    lines = [f"note: {note}" for note in forecast.notes]
+    lines = [steering.text(steered)] if steered else []
+    lines += [f"note: {note}" for note in forecast.notes]
     lines += [f"images: {outcomes}", "", *_table(forecast), "", *_duration(forecast)]
     if forecast.passes:
         lines += ["", *_pass_lines(forecast)]
@@ -185,7 +187,7 @@ def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[
     yield f"{'all':<{width}} {counts}"
 
 
-def as_json(forecast: Forecast) -> dict[str, Any]:
+def as_json(forecast: Forecast, steered: steering.Steering | None = None) -> dict[str, Any]:
     """Return the forecast under names; tokens and seconds are of the questions to ask."""
     total_usage = forecast.total if forecast.profile else None
     report: dict[str, Any] = {
@@ -208,6 +210,8 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
             **_named_usage(forecast, total_usage, forecast.total_asking if forecast.asking else None),
         },
     }
+    if steered:
+        report["student"] = steering.as_json(steered)
     if forecast.passes:
         report["passes"] = [
             {
