@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from synthgen.commands.plan.pricing import Usage, has_price, hours, money
+from synthgen.commands.plan.pricing import Usage, hours, money
 from synthgen.commands.report.costs import PAIRS, Cost, total_of
 from synthgen.config.generation import GenerateConfig
 from synthgen.config.pipeline import Pipeline
 from synthgen.engines.kinds import gpus_of
 from synthgen.stages.pack import redact
+from synthgen.stages.spending import has_price
 from synthgen.store import RunFolder
 from synthgen.tables import ASK, GENERATE, SCORE, STAGES, pass_of_score, split_partition
 

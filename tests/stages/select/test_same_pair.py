@@ -1,6 +1,5 @@
-"""The same question and answer on the same picture come once, and pairs are kept by the licence of their image."""
+"""The same question and answer on the same picture come once."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from synthgen.config.selection import KeepRule, SelectConfig
 from synthgen.config.source import ImagesConfig
 from synthgen.ingest.images import decode
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
-from synthgen.tables import PLAN, TAG
+from synthgen.tables import TAG
 from tests.fixtures.rows import describe_run
 from tests.fixtures.selecting import Output, Row, decide, generate, pair, pending
 from tests.stages.select.test_contamination import encoded, scene
@@ -123,32 +122,3 @@ def test_what_an_earlier_run_kept_is_dropped_by_its_name(runs: tuple[Output, Out
     generate(second, "e001-00000", rows)
     wanted = SAME.model_copy(update={"against": (first[0].path,)})
     assert reasons(second, rows, wanted) == ["duplicate:run:first", "kept", "kept"]
-
-
-LICENSES = {"cc0": "CC0-1.0", "by": "cc-by-4.0", "nc": "CC-BY-NC-4.0", "none": None}
-
-
-@pytest.mark.parametrize(
-    ("allowed", "kept"),
-    [
-        ((), {"cc0", "by", "nc", "none"}),
-        (("CC0*",), {"cc0"}),
-        (("cc0-1.0", "CC-BY-[0-9]*"), {"cc0", "by"}),
-        (("unstated", "CC0*"), {"cc0", "none"}),
-    ],
-)
-def test_pairs_are_kept_by_the_licence_of_their_image(allowed: tuple[str, ...], kept: set[str], out: Output) -> None:
-    rows = {key: pair(name(key), BUS, object_id=name(key)) for key in LICENSES}
-    metas = {key: None if license_name is None else {"licence": license_name} for key, license_name in LICENSES.items()}
-    images = [{"object_id": name(key), "source_meta": metas[key] and json.dumps(metas[key])} for key in LICENSES]
-    stage = StageFolder(out[0], PLAN)
-    tables = {
-        "images": schemas.table([image | {"image_id": image["object_id"]} for image in images], schemas.PLANNED_IMAGES),
-        "assignments": schemas.table([], schemas.ASSIGNMENTS),
-    }
-    parts = {key: TablePart((stage.write(key, "e001-00000", 1, rows),), "f") for key, rows in tables.items()}
-    stage.commit(Receipt("e001-00000", 1, parts, {}, epoch=1), out[1])
-    generate(out, "e001-00000", list(rows.values()))
-    decided = decide(out, SelectConfig(licenses=allowed))
-    assert {key for key, row in rows.items() if decided[row["pair_id"]] == "kept"} == kept
-    assert set(decided.values()) <= {"kept", "license"}

@@ -335,3 +335,17 @@ def test_pairs_about_images_of_other_licences_or_sources_are_dropped(out: Output
         reasons = [decide(out, settings)[row["pair_id"]] for row in rows]
         assert reasons == (["kept", "where", "where"] if outcome == "planned" else ["where"] * 3)
     assert set(decide(out).values()) == {"kept"}
+
+
+def test_rows_of_a_set_that_show_the_same_image_have_a_licence_each(out: Output) -> None:
+    rows = [pair("image", f"What is in place {name}?", object_id=name) for name in ("free", "paid", "replaced")]
+    generate(out, "e001-00000", rows)
+    images = [
+        {"object_id": name, "image_id": "image", "outcome": "planned", "rights": {"license": license}}
+        for name, license in (("free", "CC0-1.0"), ("paid", "all rights"))
+    ]
+    stage = StageFolder(out[0], PLAN)
+    file = stage.write("images", "e001-00000", 1, schemas.table(images, schemas.PLANNED_IMAGES))
+    stage.commit(Receipt("e001-00000", 1, {"images": TablePart((file,), "f")}, {}), out[1])
+    decided = decide(out, SelectConfig.model_validate({"where": {"license": ["CC0*"]}}))
+    assert [decided[row["pair_id"]] for row in rows] == ["kept", "where", "kept"]
