@@ -185,11 +185,14 @@ class ShardSummary:
 def summarize(index: pa.Table, unpacked: pa.Table) -> ShardSummary:
     """Return the summary of a shard from its tables."""
     turns = {kind: Counter(pc.list_flatten(index.column(f"{kind}s")).to_pylist()) for kind in TURN_KINDS}
-    images = index.group_by("image_id").aggregate([(origin, "min") for origin in ORIGINS])
-    origins = {origin: Counter(name or "" for name in images.column(f"{origin}_min").to_pylist()) for origin in ORIGINS}
+    images = len(index.column("image_id").unique())
+    of_images = {origin: index.group_by(["image_id", origin]).aggregate([]) for origin in ORIGINS}
+    origins = {
+        origin: Counter(name or "" for name in of_images[origin].column(origin).to_pylist()) for origin in ORIGINS
+    }
     size = pc.sum(index.column("bytes"), min_count=0).as_py()
     reasons = Counter(unpacked.column("reason").to_pylist())
-    return ShardSummary(images.num_rows, index.num_rows, size, turns, reasons, origins)
+    return ShardSummary(images, index.num_rows, size, turns, reasons, origins)
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:

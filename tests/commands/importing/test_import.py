@@ -169,7 +169,7 @@ def test_the_turns_of_a_row_are_one_sample_in_their_order(whole: Imported, folde
 
 def test_the_card_names_the_set_and_its_licences(whole: Imported, folder: Path) -> None:
     card = (folder / "whole/5-shards/README.md").read_text()
-    assert "| Set | llava |" in card and "| Form | llava |" in card and "| CC0 | 12 | 100.0% |" in card
+    assert "| Set | llava |" in card and "| Form | llava |" in card and "| CC0-1.0 | 11 | 100.0% |" in card
     assert "came with the instruction set" in card and "synthetic" not in card and "| Model |" not in card
 
 

@@ -147,7 +147,7 @@ def test_the_shards_are_those_of_a_run_for_whatever_reads_them(home: Path) -> No
 def test_the_card_names_every_set_and_licence(home: Path) -> None:
     mix(write_mixture(home, SETS, pack={"license": "other"}), str(home / "carded"))
     card = (home / "carded" / "5-shards" / "README.md").read_text()
-    assert "| 1 | first | set first, form llava | CC0 (12) | 12 | 24 |" in card
+    assert "| 1 | first | set first, form llava | CC0-1.0 (12) | 12 | 24 |" in card
     assert "| 1 | second | set second, form sharegpt | CC-BY-4.0 (7) | 7 | 14 |" in card
     assert "| 1 | made | model none at abc | not stated (5) | 5 | 10 |" in card
     assert "| not stated | 5 | 20.8% |" in card and "| all | kept pairs of all sets | 51 |" in card
