@@ -79,9 +79,15 @@ def test_a_card_says_what_a_reader_asks_of_a_data_set(world: World) -> None:
 
 def test_the_command_that_made_it_stands_as_it_is_typed_and_breaks_out_of_nothing() -> None:
     record = {
-        "started_with": {"pipeline": "/data/x/mine.yaml", "settings": ["select.a={min: 3}", "source.uri=/secret"]}
+        "started_with": {
+            "pipeline": "/data/x/mine.yaml",
+            "settings": ["select.a={min: 3}", "source.uri=/secret", "x.sets=[/data/y/b]"],
+        }
     }
-    assert command_of(record) == "synth run SOURCE --out FOLDER --pipeline mine --set 'select.a={min: 3}'"
+    assert (
+        command_of(record)
+        == "synth run SOURCE --out FOLDER --pipeline mine --set 'select.a={min: 3}' --set 'x.sets=[…/b]'"
+    )
     notes = CardNotes(command="synth run --set 'x=```\n## Fake'", version="1.2")
     text = card(CONTENTS, FACTS, SelectConfig(), PackConfig(), notes)
     assert "\n````\nsynth run --set 'x=``` ## Fake'\n````\n\nWith synthgen 1.2;" in text
