@@ -52,18 +52,20 @@ class GivenRow(NamedTuple):
 
 
 def object_row(
-    uri: str,
-    version: str,
-    row: int | None,
-    bytes: int | None,
-    source_meta: str | None,
-    source: str | None = None,
-    given: GivenRow | None = None,
+    uri: str, version: str, row: int | None, given: GivenRow | None = None, **columns: Any
 ) -> dict[str, Any]:
-    """Return the OBJECTS row of an object as listed; `given` is of a row of an instruction set."""
-    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta, "source": source}
+    """Return the OBJECTS row of an object as listed.
+
+    Args:
+        uri: Of the object, `version` and `row` with it.
+        version: As its source has it.
+        row: Of a file with rows.
+        given: Of a row of an instruction set.
+        columns: The others, as `bytes`; one that is left out is null.
+    """
     known = make_id("given", uri, given.key) if given else object_id(uri, version, row)
     brought = {"given": given.conversation, "refused": given.refused} if given else {}
+    named = {"uri": uri, "version": version, "row": row, **columns}
     return {**named, "object_id": known, "bucket": bucket_of(uri), **brought}
 
 
