@@ -268,7 +268,11 @@ def test_comments_layout_and_about_are_not_part_of_the_fingerprint(workspace: Pa
 
 # --- shipped files ---------------------------------------------------------------------------------------------------
 
-SHIPPED = {"everyday": ("everyday", "everyday"), "drawn": ("drawn", "drawn")}  # mapping -> taxonomy, prompts
+SHIPPED = {  # mapping -> taxonomy, prompts
+    "everyday": ("everyday", "everyday"),
+    "drawn": ("drawn", "drawn"),
+    "imported": ("none", "imported"),
+}
 
 
 @cache
