@@ -145,13 +145,17 @@ def learn(
                 monitor.write(progress.steps)
             if measure.is_due(progress.steps):
                 monitor.write_held_out(progress.steps, measure.answers(model))
-            if is_kept and group.is_first:
-                write_plots(run.out)
             if is_kept:
                 write_checkpoint(run.out, model, optimizer, progress, group)
+                _draw(run.out, group)
             if is_end:
                 break
     return progress
+
+
+def _draw(out: Path, group: Group) -> None:
+    if group.is_first:
+        write_plots(out)
 
 
 def _trimmed_log(run: TrainingRun, steps: int, group: Group) -> list[Line]:

@@ -20,7 +20,7 @@ from synthgen.commands.export.form import REASONS
 from synthgen.commands.export.forms.kinds import FORMS
 from synthgen.commands.preferences import rows as preference_rows
 from synthgen.commands.preferences.card import OUTCOMES
-from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.config import families, library, mapping, pipeline, prompt_pack, recipe, taxonomy
 from synthgen.config.selection import SelectConfig
 from synthgen.config.source import SourceConfig
 from synthgen.engines.kinds import ENGINE_KINDS
@@ -267,7 +267,9 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     elif kind == "family":
         families.load(file.stem)
     else:
-        {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load}[kind](file.stem)
+        {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load, "recipe": recipe.load}[kind](
+            file.stem
+        )
 
 
 def test_every_command_is_explained() -> None:
