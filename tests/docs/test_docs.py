@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -267,9 +267,11 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     elif kind == "family":
         families.load(file.stem)
     else:
-        {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load, "recipe": recipe.load}[kind](
-            file.stem
-        )
+        loaders: dict[str, Callable[[str], object]] = {
+            **{"tagger": taggers.load, "taxonomy": taxonomy.load},
+            **{"prompts": prompt_pack.load, "recipe": recipe.load},
+        }
+        loaders[kind](file.stem)
 
 
 def test_every_command_is_explained() -> None:
