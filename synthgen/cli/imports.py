@@ -43,6 +43,7 @@ def import_(
         str, typer.Option("--until", metavar="STAGE", help=f"The last stage to run: {STAGE_NAMES}.")
     ] = "pack",
     limit: Annotated[int | None, typer.Option(metavar="N", help="Read at most this many rows.", min=1)] = None,
+    update: Annotated[bool, typer.Option("--update", help="Recompute what changed settings touch.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import an instruction set: check its rows, select and pack them as those of a run. Start it again to continue."""
@@ -54,10 +55,10 @@ def import_(
     from synthgen.commands.repair import finish_repair
     from synthgen.tables import stage_names
 
-    which = runner.StageRange(stage_names()[0], last)
+    which = runner.StageRange(stage_names()[0], last, "edit" if update else "growth")
     typed = importing.ImportRequest(place, form, root, license_name, pipeline, settings or ())
     request = replace(importing.run_request(typed, out), limit=limit)
-    opened = open_run("import", request, out, which.lists, needed=which.with_models)
+    opened = open_run("import", request, out, which.lists, needed=which.with_models, is_update=update)
     finish_repair(opened.folder)
     done = runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
     report = importing.report_of(opened.folder)
