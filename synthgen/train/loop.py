@@ -180,11 +180,11 @@ def _optimizer(run: TrainingRun, model: Any, processor: Any) -> torch.optim.Opti
 def _keep(
     run: TrainingRun, model: Any, optimizer: torch.optim.Optimizer, progress: TrainingProgress, seen: Seen, group: Group
 ) -> None:
-    """Write the plots and what was seen, then a checkpoint, before which nothing of what it covers may be missing."""
-    if group.is_first:
-        write_plots(run.out)
+    """Write what was seen, then a checkpoint, before which nothing that it covers may be missing, then the plots."""
     seen.write(progress.steps)
     write_checkpoint(run.out, model, optimizer, progress, group)
+    if group.is_first:
+        write_plots(run.out)
 
 
 def _after(
