@@ -41,6 +41,7 @@ KINDS = (
 )  # fmt: skip
 DRAWS = 50  # images of each kind that are planned
 WRITTEN = Path(__file__).with_name("conversations.yaml")
+LETTER = "LETTER"  # in a written answer: the letter that the right option happens to have
 JUDGED = ("fits", "p_true")  # scores whose calls the page shows where replies are written
 NOTE = """The everyday pipeline on an image of the kind **{kind}**, made by
 `python benchmarks/conversations.py docs/examples`. """
@@ -213,10 +214,9 @@ def _written(request: Request, reply: Mapping[str, Any]) -> Reply:
         question = choice if "right" in choice else reply["question"]
         asked = {"fits": True, "evidence": reply["evidence"], "questions": [question]}
         return Reply(json.dumps(asked, ensure_ascii=False))
-    if request.choices:
-        lettered = re.search(rf"^([A-D])\. {re.escape(reply['right'])}$", request.text, re.MULTILINE)
-        return Reply(lettered[1] if lettered else "")
-    return Reply(reply["answer"].strip())
+    lettered = re.search(rf"^([A-D])\. {re.escape(reply.get('right', ''))}$", request.text, re.MULTILINE)
+    letter = lettered[1] if lettered else ""
+    return Reply(letter if request.choices else reply["answer"].strip().replace(LETTER, letter))
 
 
 def _reply(text: str) -> list[str]:

@@ -14,6 +14,8 @@ from synthgen.store import Folder
 from tests.fixtures.runs import PATIENCE
 from tests.fixtures.workspace import ROOT
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 SETTINGS = (
     *("--set", "generate.engine={kind: scripted}", "--set", "tag.tagger=everyday-sidecar"),
     *("--set", "source.sidecar=.json"),

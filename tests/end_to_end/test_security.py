@@ -22,6 +22,8 @@ from synthgen.config.templates import render
 from tests.fixtures.runs import funnel_of, synth
 from tests.fixtures.workspace import ROOT, make_images
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 SOURCES = sorted(path for path in (ROOT / "synthgen").rglob("*.py") if "library" not in path.parts)
 PLANTED = {
     "OPENAI_API_KEY": "sk-planted-openai-1f2e3d",

@@ -15,6 +15,8 @@ from synthgen.tables import ASK, GENERATE, image_id
 from tests.fixtures.runs import funnel_of, kill_once, rows, run, start, synth
 from tests.fixtures.workspace import make_images, write_definition_files
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 OTHER = (
     *("--set", "generate.engine.options={seconds: 0.02, decline: 0.1, fail: 0.05}"),
     *("--set", "generate.ask={model: other}"),

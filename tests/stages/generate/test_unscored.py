@@ -31,6 +31,8 @@ from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import make_images, write_definition_files
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 RETRIED = frozenset(RETRIED_REASONS)
 
 
