@@ -20,8 +20,6 @@ from tests.fixtures.scoring import SECOND, THIRD, TROUBLED, ScoredWorld, copy_of
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import write
 
-pytestmark = pytest.mark.usefixtures("ray_running")
-
 PARTITIONS = ["e001-00000", "e001-00001"]
 OF_SECOND = [f"{name}.second" for name in PARTITIONS]
 OF_THIRD = [f"{name}.third" for name in PARTITIONS]
