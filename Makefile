@@ -43,11 +43,12 @@ endif
 	@touch $@
 
 demo: install  ## Images to instruction data to a tuned model, on the bundled images and nano models, no GPU (minutes)
-	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a model)."
+	@echo "The demo takes four to seven minutes on two cores. It writes runs/demo (the data) and runs/demo-model (a tuned student)."
 	@$(BIN)/synth doctor > .venv/doctor.txt || { cat .venv/doctor.txt; exit 1; }
 	$(BIN)/synth run demo/images --pipeline demo --out runs/demo
-	$(BIN)/synth train runs/demo --model demo/models/nano-vlm --pipeline demo --out runs/demo-model
+	$(BIN)/synth train runs/demo --model demo/models/nano-student --pipeline demo --out runs/demo-model
 	@$(BIN)/python -m demo.truth runs/demo
+	@$(BIN)/python -m demo.proof runs/demo-model
 	@echo
 	@echo "Look at it:       open runs/demo/5-shards/report.html in a browser; runs/demo/5-shards/README.md is the card of the data"
 	@echo "One picture:      $(BIN)/synth preview demo/images/0005.png --pipeline demo"

@@ -30,7 +30,7 @@ from synthgen.commands.learn.classify import FAMILIES
 from synthgen.config import mapping as mappings
 from synthgen.config import pipeline as pipelines
 from synthgen.config import prompt_pack
-from synthgen.config.mapping import ImageSize
+from synthgen.config.mapping import ImageFacts
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.planning import LearnConfig
 from synthgen.config.prompt_pack import Prompts
@@ -188,7 +188,7 @@ def llava_turns(question: str, answer: str) -> list[dict[str, str]]:
 def rank_by_rules(rules: mappings.RuleSet, tags: Sequence[Sequence[str]]) -> list[Ranking]:
     """Rank types by the weights that a mapping gives to each picture."""
     weigh = Weights(rules, sorted({path for line in rules.rules for path in line.ask}), {})
-    return [weigh.by_type(rules.match(dict.fromkeys(paths, 1.0), ImageSize(144, 144))) for paths in tags]
+    return [weigh.by_type(rules.match(dict.fromkeys(paths, 1.0), ImageFacts(144, 144))) for paths in tags]
 
 
 def rank_by_model(pipeline: Pipeline, prompts: Prompts, test: Sequence[Picture]) -> dict[str, list[Ranking]]:

@@ -29,8 +29,8 @@ from training import DEMO, messages, synchronised_time
 from synthgen.config.training import TrainConfig
 from synthgen.stages.pack.schema import sample_schema
 from synthgen.train import pretrained
-from synthgen.train.dataset import pin
 from synthgen.train.encode import MicroBatch
+from synthgen.train.feed import open_feed
 from synthgen.train.loader import batches, to_device
 from synthgen.train.loss import answer_loss
 from synthgen.train.packing import with_axes
@@ -86,7 +86,8 @@ def write_shards(folder: Path, count: int) -> None:
 def hold(shards: Path, name: Path, settings: TrainConfig, steps: int, model: Any) -> list[MicroBatch]:
     """Return the micro-batches of some steps, on the device of the model."""
     processor = pretrained.load_processor(str(name), name)
-    taken = islice(batches(pin(str(shards)), processor, settings, 0), steps)
+    feed = open_feed({"shards": str(shards)}, shards.with_name("feed"), settings)
+    taken = islice(batches(feed, processor, settings, 0), steps)
     return [to_device(with_axes(model, part), model.device) for batch in taken for part in batch.micro_batches]
 
 

@@ -18,12 +18,13 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Literal, cast
 
 from synthgen import __version__
 from synthgen.config.engine import EngineConfig
+from synthgen.config.source import SourceConfig
 from synthgen.console import note, tell
 from synthgen.console.events import Committed, RunEnded, RunStarted, StageEnded, StageStarted
 from synthgen.engines import ModelName, check_engine
@@ -40,7 +41,19 @@ from synthgen.stages.select.contamination import open_sets
 from synthgen.stages.select.functions import load_functions
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
-from synthgen.tables import ASK, LIST, PLAN, SCORE, SELECT, STAGES, TAG, StageSpec, stage_names, stages_between
+from synthgen.tables import (
+    ASK,
+    GENERATE,
+    LIST,
+    PLAN,
+    SCORE,
+    SELECT,
+    STAGES,
+    TAG,
+    StageSpec,
+    stage_names,
+    stages_between,
+)
 from synthgen.taggers import check_downloads, check_source_tags, may_download
 from synthgen.workers import (
     CircuitBreaker,
@@ -53,6 +66,8 @@ from synthgen.workers import (
     run_in_actor,
 )
 
+# The modules that fill the tables of these stages where the source brings the pairs.
+GIVEN = {PLAN: "synthgen.stages.given.plan", GENERATE: "synthgen.stages.given.generate"}
 # The resources of an actor that only looks, a CPU and no GPU: those of the kind of engine that has no model.
 CHECKING = EngineConfig(kind=next(kind.name for kind in ENGINE_KINDS.values() if not (kind.is_model or kind.uses_gpu)))
 
@@ -192,7 +207,7 @@ def _run(
         retry = _start_retry(folder, stages)
         done = 0
         with _telling(job, stages):
-            for spec in (spec for spec in STAGES if stages.has(spec.typed)):
+            for spec in (_filled(spec, job) for spec in STAGES if stages.has(spec.typed)):
                 change = cast(Change, unfinished.get(spec.typed, stages.change))
                 listed = _first(objects, request.limit) if objects and spec is LIST else None
                 done += run_stage(StageRun(spec, job, folder, lease, signals, change, retry, listed))
@@ -249,6 +264,11 @@ def run_stage(run: StageRun) -> int:
     return done
 
 
+def _filled(spec: StageSpec, job: Job) -> StageSpec:
+    """Return a stage with the module that fills its tables in this job: another one where the source has the pairs."""
+    return replace(spec, module=GIVEN[spec]) if job.has_pairs and spec in GIVEN else spec
+
+
 def _last_part(spec: StageSpec) -> StageSpec:
     """Return the last of the stages that are one for users."""
     return [other for other in STAGES if other.typed == spec.typed][-1]
@@ -287,9 +307,13 @@ def _check_out_is_not_in_source(job: Job) -> None:
     """Raise UserMistake if the next run would list what this one writes."""
     if is_inside_source(job.out.url, job.pipeline.source):
         raise UserMistake(
-            f"--out {job.out.url}: lies inside the source {display_uri(job.pipeline.source.uri or '')}, "
+            f"--out {job.out.url}: lies inside the source {_shown_places(job.pipeline.source)}, "
             "so a later run would list what this one writes; give an --out outside of it, or a narrower source"
         )
+
+
+def _shown_places(source: SourceConfig) -> str:
+    return ", ".join(display_uri(place.uri or "") for place in source.places.values())
 
 
 def _start_retry(folder: RunFolder, stages: StageRange) -> frozenset[str]:

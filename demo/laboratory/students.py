@@ -62,7 +62,7 @@ def teach(rows: Rows, selected: Mask, lesson: Lesson, folder: Path, seed: int) -
     if len(places) < lesson.pairs:
         raise ValueError(f"{folder.name}: {len(places)} pairs are selected, {lesson.pairs} are to be learnt")
     write_shard(rows, random.Random(seed).sample(places, lesson.pairs), folder / "shards" / "train.parquet")
-    settings = {"steps": lesson.steps, "batch": lesson.batch, "learning_rate": lesson.learning_rate}
+    settings = {"what": "all", "steps": lesson.steps, "batch": lesson.batch, "learning_rate": lesson.learning_rate}
     options = [part for name, value in settings.items() for part in ("--set", f"train.{name}={value}")]
     command = ["train", str(folder / "shards"), "--model", str(lesson.model), "--pipeline", "demo"]
     subprocess.run(
@@ -70,7 +70,7 @@ def teach(rows: Rows, selected: Mask, lesson: Lesson, folder: Path, seed: int) -
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return right_answers(folder / "tuned", lesson.scenes)
+    return right_answers(folder / "tuned" / "model", lesson.scenes)
 
 
 def right_answers(model: Path, scenes: int) -> float:

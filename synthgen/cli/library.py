@@ -39,7 +39,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
 
     All mistakes at once, and settings that are probably not intended.
     """
-    from synthgen.commands.check import notes, room_notes, threshold_notes, withheld_notes
+    from synthgen.commands.check import after_notes, notes, room_notes, threshold_notes, withheld_notes
     from synthgen.commands.clashes import clash_notes
     from synthgen.config import pipeline as pipelines
     from synthgen.console import pluralize
@@ -58,6 +58,7 @@ def check(pipeline: PipelineOption = "everyday", settings: SetOption = None) -> 
             for name, view in loaded.views.items()
             for line in threshold_notes(view.keep, texts.prompts.pack, texts.passes, f"views.{name}")
         ),
+        *after_notes(loaded, texts.prompts.pack, texts.passes),
         *language_notes(loaded),
         *room_notes(loaded),
         *clash_notes(texts.taxonomy, texts.taggers),

@@ -24,23 +24,36 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    shards: Annotated[str, typer.Argument(help="A run's output folder, or a folder of shards.")],
     model: Annotated[str, typer.Option("--model", help="The model to start from: a hub name or a folder.")],
     out: Annotated[Path, typer.Option("--out", help="Where the tuned model goes.")],
+    shards: Annotated[
+        str | None, typer.Argument(help="A run's output folder, or a folder of shards; a recipe may name its data.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Train in the stages of this recipe; `synth list recipe`.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=PLACE", help="Where a data set of the recipe is; may be repeated."),
+    ] = None,
+    scale: Annotated[float, typer.Option(metavar="F", help="Take so many times the steps of each stage.")] = 1.0,
     pipeline: OwnPipelineOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Fine-tune a vision-language model on a run's shards."""
+    """Fine-tune a vision-language model on a run's shards, or on several data sets in the stages of a recipe."""
     from synthgen import train as trainer
     from synthgen.commands.open import document_of, open_run_folder
+    from synthgen.commands.schedule import TrainRequest, schedule_of
     from synthgen.config import library
     from synthgen.config.pipeline import Pipeline
     from synthgen.job.request import RunRequest
 
-    place = folder_in(shards)
-    request = RunRequest.typed(pipeline, None, None, settings)
-    _, document = document_of(request, open_run_folder(place) if place else None, place, ("train",))
-    print(trainer.train(shards, model, expanded(out), library.check(document, Pipeline).train))
+    place = folder_in(shards) if shards else ""
+    typed = RunRequest.typed(pipeline, None, None, settings)
+    _, document = document_of(typed, open_run_folder(place) if place else None, place, ("train",))
+    request = TrainRequest(shards, recipe, tuple(data or ()), scale, tuple(settings or ()))
+    schedule = schedule_of(request, library.check(document, Pipeline).train)
+    print(trainer.train_stages(schedule, model, expanded(out)))
 
 
 @app.command(cls=OnSource)
@@ -103,11 +116,14 @@ def distill(
     sure: Annotated[
         float, typer.Option(help="The share of the pairs that the small judge decides.", min=0.0, max=1.0)
     ] = 0.8,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Learn what people said (synth audit), as values of the score.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a small judge to the grades of a large one; it grades at a fraction of the cost."""
+    """Fit a small judge to the grades of a large one, or of people; it grades at a fraction of the cost."""
     from synthgen.commands import distill as distiller
 
-    request = distiller.DistillRequest(folder, score, out, threshold, sure)
+    request = distiller.DistillRequest(folder, score, out, threshold, sure, labels)
     made = distiller.distill(request)
     show_text(json.dumps(made.measured) if as_json else distiller.report(request, made))

@@ -47,7 +47,7 @@ EventsOption = Annotated[
 ]
 
 
-KINDS = ("pipeline", "mapping", "tagger", "taxonomy", "prompts", "family")
+KINDS = ("pipeline", "mapping", "mixture", "recipe", "tagger", "taxonomy", "prompts", "family")
 
 
 def look_of(quiet: bool, as_json: bool) -> Literal["terminal", "quiet", "json"]:

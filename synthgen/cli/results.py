@@ -36,6 +36,52 @@ def report(
 
 
 @app.command(cls=OnFolder)
+def browse(
+    out: FolderArgument,
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="PLACE", help="The page to open, as the foot of each page names it."),
+    ] = "",
+    port: Annotated[int, typer.Option(help="Of the pages on this machine; default: any free one.", min=0)] = 0,
+) -> None:
+    """Search the pairs, images and tags of a run on local pages, and see how each pair came about."""
+    from synthgen.commands import browse as browsing
+    from synthgen.commands.open import open_run_folder
+
+    browsing.browse(open_run_folder(out), browsing.BrowseRequest(port, at))
+
+
+@app.command(cls=OnFolder)
+def diff(
+    before: FolderArgument,
+    after: Annotated[
+        str | None,
+        typer.Argument(metavar="OTHER", help="The run after; default: the first is compared with what it was."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--before",
+            metavar="TIME",
+            help="Of one run: compare it with what it was then (UTC); default: before its last command.",
+        ),
+    ] = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also write a page with pictures.")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Read images again from the source, for the page.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what changed between two runs, or in a run since: outcomes, texts, types, tags and scores."""
+    from synthgen.commands import diff as diffing
+    from synthgen.commands.open import open_run_folder
+
+    request = diffing.DiffRequest(at, html, pictures, as_json)
+    other = open_run_folder(after) if after is not None else None
+    show_text(diffing.diff(open_run_folder(before), other, request))
+
+
+@app.command(cls=OnFolder)
 def audit(
     out: FolderArgument,
     who: Annotated[

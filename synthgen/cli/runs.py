@@ -73,28 +73,16 @@ def run(
 def _run(request: Any, out: str, which: Any, as_json: bool) -> None:
     """Run the stages of a range, and show what came of it."""
     from synthgen import run as runner
-    from synthgen.commands import samples
     from synthgen.commands.open import open_run
     from synthgen.commands.plan import PlanPrice
     from synthgen.commands.repair import finish_repair
-    from synthgen.job import funnel
-    from synthgen.tables import TAG, stage_names
 
     is_update = which.change != "growth"
     opened = open_run("run", request, out, which.lists, needed=which.with_models, is_update=is_update)
-    folder, job = opened.folder, opened.job
-    finish_repair(folder)
-    with seen_by(PlanPrice(folder, job)):
-        done = runner.run(folder, job, opened.request, which, opened.objects)
-    if not done:
-        note("nothing to do: everything listed has been done")
-    message, shown = funnel.nothing_kept(folder, which.last), ""
-    if done and not message and not as_json:
-        of_tags = (job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves)
-        shown = samples.tags(folder, *of_tags) if which.last == TAG.typed else samples.text(folder)
-    _show_result(folder, shown, as_json, is_changed=bool(done), has_report=which.last == stage_names()[-1])
-    if message:
-        raise NothingUsable(message)
+    finish_repair(opened.folder)
+    with seen_by(PlanPrice(opened.folder, opened.job)):
+        done = runner.run(opened.folder, opened.job, opened.request, which, opened.objects)
+    show_run(opened.folder, opened.job, which.last, done, as_json)
 
 
 @app.command(cls=OnSource)
@@ -114,6 +102,18 @@ def plan(
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what an edit adds to and takes from the committed plan.")
     ] = False,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--from-student",
+            metavar="TUNED",
+            help="Ask more of what this training still has to learn; shows what that adds and takes.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --from-student: write the mapping that does so under this name."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would ask and what it would cost, without asking. Images that are named are tagged first."""
@@ -122,6 +122,9 @@ def plan(
     from synthgen.commands.open import open_run
     from synthgen.job.request import RunRequest
 
+    if name and not student:
+        raise UserMistake(f"--name {name}: works only with --from-student, whose mapping it names")
+    diff = diff or student is not None
     request = RunRequest.typed(pipeline, source, model, settings)
     needed = () if profile is None else runner.StageRange().with_models
     # An edit is looked for in the files that names mean, as an update takes them.
@@ -130,8 +133,12 @@ def plan(
     if source:
         note("the images are tagged first, as `synth run --until tag` does")
         runner.run(opened.folder, opened.job, opened.request, runner.StageRange(last="tag"), opened.objects)
-    forecast = planner.forecast(opened.folder, opened.job, planner.EstimateRequest(profile, budget, diff))
-    show_text(json.dumps(planner.as_json(forecast)) if as_json else planner.text(forecast))
+    steering = planner.steer(opened.folder, opened.job, student, name) if student else None
+    job = steering.job if steering else opened.job
+    forecast = planner.forecast(opened.folder, job, planner.EstimateRequest(profile, budget, diff))
+    show_text(json.dumps(planner.as_json(forecast, steering)) if as_json else planner.text(forecast, steering))
+    if steering:
+        note(planner.advice(steering, out))
 
 
 @app.command(cls=OnFolder)
@@ -289,6 +296,7 @@ def purge(
     """Delete images and everything made from them from an output folder."""
     from synthgen.commands.open import open_run_folder
     from synthgen.commands.purge import purge as purge_images
+    from synthgen.commands.purge_models import model_lines
     from synthgen.commands.purge_preview import preview_purge
     from synthgen.console import pluralize
     from synthgen.job.job import reopen
@@ -296,7 +304,8 @@ def purge(
     folder = open_run_folder(out)
     job = reopen(folder, needed=())
     if dry_run:
-        show_text("\n".join([*preview_purge(folder, job, names or []).lines(), "dry run: nothing was written"]))
+        preview = preview_purge(folder, job, names or [])
+        show_text("\n".join([*preview.lines(), *model_lines(folder, preview.images), "dry run: nothing was written"]))
         return
     if names and not yes and sys.stdin.isatty():
         _ask_before_purge(preview_purge(folder, job, names))
@@ -308,6 +317,8 @@ def purge(
         pluralize(done.files, "file"),
     )
     print(f"{objects} purged from {partitions}: {gone}; {files} that held them deleted")
+    for line in model_lines(folder, done.image_ids):
+        show_text(line)
     _show_report(folder)
 
 
@@ -324,6 +335,27 @@ def gc(out: FolderArgument) -> None:
     with folder.lease() as lease:
         deleted = collect_garbage(folder, lease)
     print(f"{pluralize(deleted.files, 'file')} deleted, {deleted.bytes / 1e6:,.1f} MB")
+
+
+def show_run(folder: Any, job: Any, last: str, done: int, as_json: bool = False) -> None:
+    """Show what a run that is over has made, up to its last stage.
+
+    Raises:
+        NothingUsable: Nothing came out of it.
+    """
+    from synthgen.commands import samples
+    from synthgen.job import funnel
+    from synthgen.tables import PACK, TAG
+
+    if not done:
+        note("nothing to do: everything listed has been done")
+    message, shown = funnel.nothing_kept(folder, last), ""
+    if done and not message and not as_json:
+        of_tags = (job.pipeline.tag.taggers, job.definitions.taxonomy.tree.leaves)
+        shown = samples.tags(folder, *of_tags) if last == TAG.typed else samples.text(folder)
+    _show_result(folder, shown, as_json, is_changed=bool(done), has_report=last == PACK.typed)
+    if message:
+        raise NothingUsable(message)
 
 
 def _show_result(folder: Any, samples: str, as_json: bool, *, is_changed: bool = True, has_report: bool = True) -> None:

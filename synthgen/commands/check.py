@@ -130,6 +130,24 @@ def threshold_notes(
             yield f"note: {section}.keep.{name}: {side} {bound:g} {effect}: the score goes from {low:g} to {high:g}"
 
 
+def after_notes(pipeline: Pipeline, pack: PackFile, passes: Mapping[str, Prompts]) -> Iterator[str]:
+    """Yield a line for each pass that waits for a score whose values leave it no pair open, or every one."""
+    for name, settings in pipeline.score.items():
+        after = settings.after
+        if after is None or (after.min, after.max) == (None, None):
+            continue
+        judge = pass_of_score(after.score)
+        low, high = find_scorer(after.score.rpartition(".")[2]).bounds(passes[judge].pack if judge else pack)
+        least, most = low if after.min is None else after.min, high if after.max is None else after.max
+        if least <= low and most >= high:
+            effect = "leaves every pair open"
+        elif least > high or most < low:
+            effect = "leaves only pairs without a value open"
+        else:
+            continue
+        yield f"note: score.{name}.after: {effect}: {after.score} goes from {low:g} to {high:g}"
+
+
 def find_twins(texts: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return pairs of names whose texts have nearly the same words, in the order of the texts."""
     pairs: list[tuple[str, str]] = []

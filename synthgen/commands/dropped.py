@@ -41,6 +41,7 @@ LONGEST_REPLY = 200  # characters in a line
 ALL_LEFT_OUT = "left_out"  # the reason of every image of which tags were left out; it is tagged all the same
 SELECT_KINDS = (
     "rule",
+    "where",
     "language",
     "user",
     "unscored",

@@ -1,7 +1,8 @@
 """The objects that a user means by a name: an object id, an image id, a uri, or the end of a uri.
 
-A whole uri, or the path of it that samples show, comes before the end of one. An end, such as a file name, must match
-one place, because a purged image does not come back. Names that match nothing or several places are reported together.
+A whole uri, or the path of it that samples show, comes before the end of one; that of a tar or a PDF means all in it.
+An end, such as a file name, must match one place, because a purged image does not come back. Names that match nothing
+or several places are reported together.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from synthgen.errors import Mistakes, guess, listed
+from synthgen.tables import archive_of
 
 MAX_PLACES = 3  # listed for an ambiguous name
 
@@ -82,8 +84,8 @@ def _match(tables: Tables, names: Iterable[str], redacted: Redact) -> dict[str, 
         by_file_name.setdefault(_file_name(name.typed), []).append(name)
     for object_id, uri, image_id, row in _rows(tables()):
         keys = {object_id, image_id or object_id}
-        if uri:
-            keys |= {uri, redacted(uri)}
+        for place in {uri, archive_of(uri)} if uri else ():
+            keys |= {place, redacted(place)}
         for key in keys & matches.keys():
             matches[key].exact.add(object_id)
         for name in by_file_name.get(_file_name(uri), ()):

@@ -58,12 +58,14 @@ def open_run(
         UserMistake: Something is missing, wrong or cannot be found.
     """
     folder = open_run_folder(out) if out else None
+    if folder:
+        run_record.check_is_no_mixture(folder)
     if folder and is_update and request.pipeline:
         _accept_lost_record(folder)
     if folder and is_update and not request.pipeline:
         _check_started_here(folder, out)
     request, document = document_of(request, folder, out)
-    missing = [] if document.at(SOURCE_KEY) else [IMAGES]
+    missing = [] if requests.names_source(document) else [IMAGES]
     example = f"for example: synth {command} photos --out {out or 'data'}"
     if missing and folder:
         why = "holds no synth run" if folder.record is None else "has no record of its source"
@@ -115,6 +117,7 @@ def document_of(
     """
     if folder is None:
         return request, pipelines.read(request.name, request.settings)
+    run_record.check_is_no_mixture(folder)
     record = folder.record or {}
     before = RunRequest.of(record)
     known = before.only(sections) if sections else before

@@ -8,7 +8,6 @@ import asyncio
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from synthgen.engines.kinds import gpus_of, kind_of
 from synthgen.engines.recorder import Recorder
 from synthgen.errors import Failure, SynthError, UserMistake
 from synthgen.ingest.images import DecoderPool
-from synthgen.ingest.sources import Listed, ObjectRef, list_objects, read_objects
-from synthgen.ingest.sources.location import local_uri, spell_out_path, split_folder
+from synthgen.ingest.sources import Listed, ObjectRef, is_inside_source, list_objects, read_objects
+from synthgen.ingest.sources.location import local_uri, page_uri, spell_out_path, split_folder
 from synthgen.job.job import WITH_MODELS, open_job
 from synthgen.stages import generate, plan
 from synthgen.stages.contract import Job
@@ -38,9 +37,10 @@ from synthgen.stages.generate.todo import assignment_of
 from synthgen.stages.plan import Assigner
 from synthgen.stages.plan.images import PlannedImage
 from synthgen.stages.score import PassContext, contexts_of
+from synthgen.stages.score.routing import Routes, decided_rows
 from synthgen.store import Folder
 from synthgen.store.remote import display_uri, path_errors
-from synthgen.tables import GENERATE, image_id, score_name
+from synthgen.tables import GENERATE, archive_of, image_id, score_name
 from synthgen.taggers import Tagged, Taggers, check_source_tags, prepare_image, tag_images
 from synthgen.workers import leave_ray, run_in_actor
 
@@ -107,7 +107,7 @@ def _read_image(place: str, pipeline: Pipeline) -> tuple[bytes | Failure, str | 
 
 def _list_image(place: str, source: SourceConfig) -> Listed | None:
     """Return the object of exactly this name, as a listing of its source has it; None if there is none."""
-    protocol, path = split_folder(place)
+    protocol, path = split_folder(archive_of(place))
     if protocol == "file":
         with path_errors(place):
             path = spell_out_path(path, Path.cwd())
@@ -116,8 +116,17 @@ def _list_image(place: str, source: SourceConfig) -> Listed | None:
         uri = local_uri(path)
     else:
         uri = f"{protocol}://{path}"
-    alone = source.model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
-    return next((listed for listed in islice(list_objects(alone), 1) if listed.uri == uri and listed.row is None), None)
+    alone = _place_around(uri, source).model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
+    wanted = f"{uri}{place[len(archive_of(place)) :]}"  # of a PDF the first page, if the place names none
+    return next((listed for listed in list_objects(alone) if listed.uri in (wanted, page_uri(wanted, 1))), None)
+
+
+def _place_around(uri: str, source: SourceConfig) -> SourceConfig:
+    """Return the place of a source that lists the folder of a file; one with the default settings if none does."""
+    if not source.named:
+        return source
+    around = (place for place in source.places.values() if is_inside_source(posixpath.dirname(uri), place))
+    return next(around, SourceConfig())
 
 
 async def report(task: PreviewTask) -> list[str]:
@@ -132,7 +141,7 @@ async def report(task: PreviewTask) -> list[str]:
     calls, outcome = await _converse(task, tagged, assignments)
     scores, passes = _scores_of(outcome), list[str]()
     for context in contexts_of(task.job):
-        told, measured = await _score_lines(task, context, outcome)
+        told, measured = await _score_lines(task, context, outcome, scores)
         passes += told
         scores |= measured
     verdicts = verdict_lines(outcome.pairs, scores, task.job.pipeline.select)
@@ -186,21 +195,38 @@ async def _converse(
     return [*calls, *engine.calls], outcome
 
 
-async def _score_lines(task: PreviewTask, context: PassContext, outcome: Outcome) -> tuple[list[str], Scores]:
-    """Let a pass score the pairs; return its calls and its scores as lines, and the scores."""
+async def _score_lines(
+    task: PreviewTask, context: PassContext, outcome: Outcome, known: Scores
+) -> tuple[list[str], Scores]:
+    """Let a pass score the pairs that the scores known by now leave open; return lines, and the scores."""
     pairs = [row for row in outcome.pairs if row["outcome"] == GENERATE.passes]
-    image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
-    unscored = [(row, list(context.judge.settings.scores)) for row in pairs]
-    engine = Recorder(await open_engine(context.model, context.engine))
-    scored = await conversation.score_again(image, unscored, engine, context.conversations())
-    await engine.close()
-    values = {(row["pair_id"], name): row for name, rows in scored.scores.items() for row in rows}
-    lines = [*_call_lines(engine.calls, f"SCORE     pass {context.name} ({context.model.model})")]
+    names, after = list(context.judge.settings.scores), context.judge.after
+    before = {pair: row for (pair, name), row in known.items() if after and name == after.score}
+    routes = Routes(after, before)
+    open_pairs = [row for row in pairs if routes.decided(row["pair_id"], names[0]) is None]
+    calls, measured = await _measure(task, context, pairs, open_pairs)
+    rows = (decided_rows([(row, names) for row in pairs], routes), measured)
+    values = {(row["pair_id"], name): row for scored in rows for name in scored for row in scored[name]}
+    lines = [*_call_lines(calls, f"SCORE     pass {context.name} ({context.model.model})")]
+    lines += [f"  {after.score} leaves {len(open_pairs)} of {pluralize(len(pairs), 'pair')} open"] if after else []
     for row in pairs:
-        names = context.judge.settings.scores
         scores = (_score(score_name(context.name, name), values[row["pair_id"], name]) for name in names)
         lines += ["", f"  Q: {row['question']}", f"  A: {row['answer']}", f"  {', '.join(scores)}"]
     return lines, {(pair, score_name(context.name, name)): row for (pair, name), row in values.items()}
+
+
+async def _measure(
+    task: PreviewTask, context: PassContext, pairs: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[Request, Reply]], Mapping[str, list[dict[str, Any]]]]:
+    """Let a pass score the wanted pairs among those of the image; return its calls and its rows by score."""
+    if not wanted:
+        return [], {}  # so its engine is not even started
+    image = PreparedImage(task.image, task.image_id, earlier=tuple(pairs))
+    engine = Recorder(await open_engine(context.model, context.engine))
+    unscored = [(row, list(context.judge.settings.scores)) for row in wanted]
+    scored = await conversation.score_again(image, unscored, engine, context.conversations())
+    await engine.close()
+    return engine.calls, scored.scores
 
 
 def _assignments(context: GenerateContext, rows: Sequence[dict[str, Any]]) -> list[Assignment]:

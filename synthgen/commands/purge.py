@@ -66,6 +66,7 @@ class PurgeResult:
         partitions: Partitions written again.
         rows: How many fewer questions, pairs and samples there are, by their name in the singular.
         files: Files deleted.
+        image_ids: Of the contents that the names mean; of all that were ever purged where none is named.
     """
 
     objects: int
@@ -73,6 +74,7 @@ class PurgeResult:
     partitions: int
     rows: Mapping[str, int]
     files: int
+    image_ids: frozenset[str] = frozenset()
 
 
 def purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
@@ -103,6 +105,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
     with folder.lease() as lease:
         forget_report(folder)
         taken, images, partitions = _rewrite_tables(folder, names, lease, redaction_of(job))
+    gone = images or read_denylist(folder.out).image_ids
     rest = [spec for spec in STAGES if not spec.is_rewritten and folder.log(spec).partitions]
     if rest:
         request = RunRequest.of(run_record.record_of(folder))
@@ -113,7 +116,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
         run_record.finish_change(folder, "purge")
     after = products(folder)
     rows = {name: count - after[name] for name, count in before.items()}
-    return PurgeResult(taken, images, partitions, rows, deleted.files)
+    return PurgeResult(taken, len(images), partitions, rows, deleted.files, gone)
 
 
 def redaction_of(job: Job) -> Callable[[str], str]:
@@ -123,11 +126,11 @@ def redaction_of(job: Job) -> Callable[[str], str]:
 
 def _rewrite_tables(
     folder: RunFolder, names: Iterable[str], lease: Lease, shown: Callable[[str], str]
-) -> tuple[int, int, int]:
+) -> tuple[int, frozenset[str], int]:
     """Write the tables again without these images; `shown` returns what samples show of a uri.
 
     Returns:
-        The number of objects, of contents and of partitions.
+        The number of objects, the contents, and the number of partitions.
     """
     _check_plan(folder)
     known = read_denylist(folder.out)
@@ -146,10 +149,30 @@ def _rewrite_tables(
     partitions = 0
     for name in copies.partitions:
         changed = [
-            _rewrite(folder, spec, before, own, gone, lease) for spec in before for own in before[spec].within(name)
+            _rewrite(folder, spec, before, own, gone, lease)
+            for spec in before
+            for own in _read_first(before[spec], spec, name)
         ]
         partitions += any(changed)
-    return len(more.object_ids), len(more.image_ids), partitions
+    return len(more.object_ids), more.image_ids, partitions
+
+
+def _read_first(log: CommitLog, spec: StageSpec, partition: str) -> list[str]:
+    """Return the partitions of a stage that belong to one, those of a pass after that of a pass that it has read."""
+    left, found = log.within(partition), list[str]()
+    while left:
+        waiting = {own for own in left if set(_passes_read(log, spec, own)) & set(left) - {own}}
+        assert len(waiting) < len(left), f"partitions read each other: {left}"
+        found += [own for own in left if own not in waiting]
+        left = [own for own in left if own in waiting]
+    return found
+
+
+def _passes_read(log: CommitLog, spec: StageSpec, partition: str) -> list[str]:
+    """Return the partitions of the same stage that the latest revision of a partition has read."""
+    latest, prefix = log.latest(partition), f"{spec.folder}/"
+    keys = latest.receipt.reads if latest else ()
+    return sorted({key.removeprefix(prefix).rpartition(".")[0] for key in keys if key.startswith(prefix)})
 
 
 def _check_plan(folder: RunFolder) -> None:
@@ -213,8 +236,15 @@ def _reads(folder: RunFolder, spec: StageSpec, before: Logs, partition: str, rec
 
     What was stale before it stays so.
     """
-    read = {key: digest for other in spec.inputs for key, digest in before[other].digests(other, [partition]).items()}
-    return folder.digests(spec.inputs, [partition]) if receipt.reads == read else receipt.reads
+    others = {other: [partition] for other in spec.inputs} | {spec: _passes_read(before[spec], spec, receipt.partition)}
+    read = {
+        key: digest for other, names in others.items() for key, digest in before[other].digests(other, names).items()
+    }
+    settings = {key: digest for key, digest in receipt.reads.items() if "/" not in key}
+    if receipt.reads != read | settings:
+        return receipt.reads
+    now = (folder.digests((other,), names) for other, names in others.items())
+    return {key: digest for part in now for key, digest in part.items()} | settings
 
 
 def _without(spec: StageSpec, name: str, tables: Tables, pairs: pa.Table | None, gone: Denylist) -> pa.Table:

@@ -48,13 +48,17 @@ class PurgePreview:
         """The objects of all names."""
         return frozenset[str]().union(*(name.objects for name in self.by_name.values()))
 
+    @property
+    def images(self) -> frozenset[str]:
+        """The contents of all names."""
+        return frozenset[str]().union(*(name.images for name in self.by_name.values()))
+
     def lines(self) -> list[str]:
         """Return a line for each name, and a last one on all of them together."""
-        images = frozenset[str]().union(*(name.images for name in self.by_name.values()))
         return [
             *(f"{name}: was purged already" for name in self.purged),
             *(f"{typed}: {self._text(name)}" for typed, name in self.by_name.items()),
-            f"in all: {self._text(NamePreview(self.objects, images))}",
+            f"in all: {self._text(NamePreview(self.objects, self.images))}",
         ]
 
     def _text(self, part: NamePreview) -> str:

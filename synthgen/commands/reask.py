@@ -16,6 +16,7 @@ from synthgen.engines.kinds import gpus_of
 from synthgen.errors import UserMistake
 from synthgen.job import request as requests
 from synthgen.job import run_record
+from synthgen.job.given import check_is_asked
 from synthgen.job.request import RunRequest
 from synthgen.run import StageRange, run, run_stage
 from synthgen.stages.contract import Job, StageRun
@@ -68,6 +69,7 @@ def forecast(folder: RunFolder, job: Job) -> list[str]:
     Raises:
         UserMistake: No pair was decided on yet, or the model of the path cannot be found.
     """
+    check_is_asked(folder.out.url, job.has_pairs, "reask")
     context = context_for(job)
     if not folder.log(SELECT).partitions:
         url = folder.out.url

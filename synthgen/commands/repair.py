@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from synthgen.console import note
 from synthgen.errors import Damaged, UserMistake, nearest
-from synthgen.ingest.sources import list_objects
+from synthgen.ingest.sources import kind_of_source, list_objects
 from synthgen.job import run_record
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.store.commits import EMPTIED
@@ -44,7 +44,6 @@ from synthgen.tables import (
     TAG,
     StageSpec,
     changed_counts,
-    object_id,
     object_row,
     split_count,
     stage_at,
@@ -52,7 +51,7 @@ from synthgen.tables import (
 )
 
 NOTHING = TablePart((), EMPTIED, replaces=True)
-FOUND_AGAIN = ("uri", "version", "row", "source_meta")  # of an object, in the row of its image in the plan
+FOUND_AGAIN = ("uri", "version", "row", "source_meta", "source")  # of an object, in the row of its image in the plan
 
 
 def repair(folder: RunFolder, names: Sequence[str], lease: Lease) -> int:
@@ -135,16 +134,20 @@ def _find_again(folder: RunFolder, partition: str, ids: Sequence[str]) -> dict[s
     bare = {**dict.fromkeys(OBJECTS.names), "uri": "", "version": "", "bucket": 0}
     rows: dict[str, dict[str, Any]] = {key: {**bare, "object_id": key} for key in ids}
     wanted = rows.keys() - read_denylist(folder.out).object_ids
-    for image in _planned_images(folder, partition):
+    source = run_record.source_of(run_record.record_of(folder))
+    # Of a row of an instruction set, the plan does not have the conversation.
+    planned = [] if kind_of_source(source.uri).has_pairs else _planned_images(folder, partition)
+    for image in planned:
         if image["object_id"] in wanted:
             # An image with a newer date has the version by which it is found now, and the id by which it was listed.
             found = object_row(**{name: image[name] for name in FOUND_AGAIN}, bytes=None)
             rows[image["object_id"]] = {**found, "object_id": image["object_id"]}
     missing = set(wanted)
-    for listed in list_objects(run_record.source_of(run_record.record_of(folder))) if missing else ():
-        name = object_id(listed.uri, listed.version, listed.row)
+    for listed in list_objects(source) if missing else ():
+        row = object_row(**vars(listed))
+        name = row["object_id"]
         if name in missing:
-            rows[name] = object_row(**vars(listed))
+            rows[name] = row
             missing.remove(name)
             if not missing:
                 break

@@ -93,7 +93,8 @@ def _sample(folder: Folder, name: str, start: Fraction, end: Fraction) -> Iterat
     yield from ("", row["uris"][0])
     for turn, (question, answer) in enumerate(zip(questions[:TURNS], answers, strict=False)):
         yield f"  Q: {question}"
-        yield f"  A: {answer}   ({row['types'][turn]}; {_scores(row, turn)})"
+        facts = filter(None, (row["types"][turn], _scores(row, turn)))
+        yield f"  A: {answer}   ({'; '.join(facts)})"
     if len(questions) > TURNS:
         yield f"  … and {len(questions) - TURNS} more"
 

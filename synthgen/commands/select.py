@@ -13,6 +13,7 @@ from synthgen.config.source import ImagesConfig
 from synthgen.console import StageProgress
 from synthgen.errors import UserMistake, nearest
 from synthgen.stages.select import prepare
+from synthgen.stages.select.selection import scores_in
 from synthgen.stages.select.trial import Tally, tallies
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE
@@ -23,10 +24,15 @@ TOTAL = "all types"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: settings of selection under a title."""
+    """A column of the table: settings of selection under a title.
+
+    Attributes:
+        tried: The score of a trial; None for a view.
+    """
 
     title: str
     settings: SelectConfig
+    tried: str | None = None
 
 
 def columns_for(pipeline: Pipeline, view: str | None, trials: Sequence[str]) -> list[Column]:
@@ -66,7 +72,8 @@ def _trial_columns(settings: SelectConfig, typed: str) -> Iterable[Column]:
             rule = KeepRule.model_validate(given)
         except ValueError as error:
             raise UserMistake(f"{where}: '{value}' is no value of {name}.{bound}: {_why(error)}") from error
-        yield Column(f"{name}.{bound}={value}", settings.model_copy(update={"keep": {**settings.keep, name: rule}}))
+        tried = settings.model_copy(update={"keep": {**settings.keep, name: rule}})
+        yield Column(f"{name}.{bound}={value}", tried, name)
 
 
 def _why(error: ValueError) -> str:
@@ -78,6 +85,7 @@ def _why(error: ValueError) -> str:
 
 def count(folder: RunFolder, columns: Sequence[Column], home: Path, images: ImagesConfig) -> list[Tally]:
     """Return what each column would keep; `images` are the limits on the images of benchmark sets."""
+    _check_tried(folder, columns)
     selections = [prepare(folder, column.settings, home, images) for column in columns]
     if not folder.log(GENERATE).partitions:
         raise UserMistake(f"{folder.out.url}: has no pairs yet; finish it with `synth run --out {folder.out.url}`")
@@ -90,6 +98,16 @@ def count(folder: RunFolder, columns: Sequence[Column], home: Path, images: Imag
             bar.show(done)
 
         return tallies(selections, show)
+
+
+def _check_tried(folder: RunFolder, columns: Sequence[Column]) -> None:
+    """Raise UserMistake for a trial of a score that no pair has."""
+    known = scores_in(folder)
+    for column in columns if known else ():
+        if column.tried is not None and column.tried not in known:
+            raise UserMistake(
+                f"--what-if {column.title}: no pair has the score '{column.tried}': {nearest(column.tried, known)}"
+            )
 
 
 def as_json(columns: Sequence[Column], found: Sequence[Tally]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def as_json(folder: RunFolder) -> dict[str, Any]:
     `unfinished` the updates (stage → "edit" or "redraw") and the retry (its reasons) of the run at work or of one that
     was cut short.
     """
+    run_record.check_is_no_mixture(folder)
     holder = holder_of(folder.out)
     at_work = None
     if holder:
@@ -44,6 +45,7 @@ def text(folder: RunFolder, *, is_over: bool = False) -> str:
 
     The last line says whether a run is at work, unless the caller is a run that `is_over`.
     """
+    run_record.check_is_no_mixture(folder)
     shown = funnels(folder)
     not_listed_line = not_listed_message(not_listed(folder))
     of_images = (_near_duplicates(folder), left_out_message(folder), untagged_message(folder))
@@ -119,6 +121,8 @@ def _score_table(scores: list[ScoreCounts]) -> Iterator[str]:
         without = sum(counts.without.values())
         pending = f"{'removed' if counts.is_removed else format(counts.pending, ','):>8}"
         yield f"{counts.name:<{width}} {counts.received:>10,} {counts.values:>10,} {without:>10,} {pending}"
+        if counts.taken:
+            yield f"{'':<{width}} {'':>10} {counts.taken:>10,} {'':>10} {'':>8}    taken, as another score decides them"
         for reason, count in sorted(counts.without.items()):
             yield f"{'':<{width}} {'':>10} {'':>10} {count:>10,} {'':>8}    {reason}"
         if counts.retired:

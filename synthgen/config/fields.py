@@ -36,6 +36,9 @@ FORMATS = (
     "FITS",
     "HEIF",
     "SVG",
+    "PDF",
+    "JXL",
+    "RAW",
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?<![A-Z])KEY$|_KEY_|ACCESS_KEY")
 
@@ -112,6 +115,12 @@ def _check_template_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
+def _check_source_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name):
+        raise ValueError(f"'{name}' is no name of a source: use lower-case letters, digits, - and _")
+    return name
+
+
 def _check_pass_name(name: str) -> str:
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(f"'{name}' is no name of a pass: use lower-case letters, digits and _, a letter first")
@@ -137,6 +146,7 @@ BaseUrls = Annotated[tuple[Annotated[str, AfterValidator(_check_base_url)], ...]
 Expressions = Annotated[tuple[str, ...], AfterValidator(_check_expressions)]
 ImageFormat = Annotated[str, AfterValidator(_check_format)]
 Language = Annotated[str, AfterValidator(_check_language)]
+SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PassName = Annotated[str, AfterValidator(_check_pass_name)]
 Scores = Annotated[tuple[str, ...], AfterValidator(_check_scores)]
 Share = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from synthgen.config.engine import EngineConfig, PriceConfig, SamplingConfig, check_one_currency
 from synthgen.config.fields import Scores
 from synthgen.config.library import Section
+from synthgen.config.scoring import AfterConfig
 from synthgen.config.selection import Threshold
 from synthgen.errors import nearest
 
@@ -92,6 +93,7 @@ class PassConfig(Section):
     engine: EngineConfig | None = None
     price: PriceConfig | None = None
     sampling: SamplingConfig | None = None
+    after: AfterConfig | None = None  # only pairs that this score leaves open; by default all
 
 
 class ReaskConfig(Section):

@@ -24,6 +24,8 @@ from synthgen.errors import Mistakes, SynthError, UserMistake, nearest, one_line
 KINDS: Mapping[str, str] = {  # kind -> its folder, at home and among the shipped files
     "pipeline": "pipelines",
     "mapping": "pipelines/mappings",
+    "mixture": "pipelines/mixtures",
+    "recipe": "pipelines/recipes",
     "tagger": "taggers",
     "taxonomy": "taggers/taxonomies",
     "prompts": "prompts",

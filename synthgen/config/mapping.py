@@ -17,6 +17,7 @@ from synthgen.config import library
 from synthgen.config.library import Section
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern, with_ancestors
+from synthgen.config.where import Where
 from synthgen.errors import Mistakes, attempt
 
 Amount = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quotes is text
@@ -25,7 +26,7 @@ Amount = Annotated[float, Field(ge=0, strict=True)]  # strict: a number in quote
 Match = Mapping[int, float]
 
 
-class Conditions(Section):
+class Conditions(Where):
     """Conditions on an image for a rule to fire; sides are in pixels, aspect is width / height."""
 
     min_side: int | None = None
@@ -65,22 +66,41 @@ class Rule(Section):
         return (self.tags,) if isinstance(self.tags, str) else self.tags
 
 
+class StudentLosses(Section):
+    """What a student has learned of an instruction type: its mean loss of a token, and that of its teacher."""
+
+    answers: int
+    student: float
+    teacher: float
+
+
+class StudentRecord(Section):
+    """Why `synth plan --from-student` boosts types as it does: the training, and what it had learned."""
+
+    training: str
+    steps: int
+    types: dict[str, StudentLosses]
+
+
 class MappingFile(Section):
     """The contents of pipelines/mappings/NAME.yaml."""
 
     about: str
     extends: str | None = None
+    student: StudentRecord | None = None  # of a mapping that `synth plan --from-student` wrote
     text_tags: tuple[str, ...] = ()  # patterns of tags that mean that the image contains text, for `has_text`
     thing_tags: tuple[str, ...] = ()  # patterns of tags that a type with `thing` may name; without any, all
     rules: list[Rule]
 
 
 @dataclass(frozen=True)
-class ImageSize:
-    """The size of an image in pixels, for conditions."""
+class ImageFacts:
+    """What conditions look at: the size of an image in pixels, its licence, and the name of its source."""
 
     width: int
     height: int
+    license: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,12 +166,12 @@ class RuleSet:
             self._known[tag] = (tuple(numbers), not self.text_tags.isdisjoint(paths))
         return self._known[tag]
 
-    def match(self, tags: Mapping[str, float], size: ImageSize) -> Match:
+    def match(self, tags: Mapping[str, float], facts: ImageFacts) -> Match:
         """Return the rules that fire for an image, by number; a tag implies its ancestors.
 
         Args:
             tags: Tag → its score.
-            size: Of the image.
+            facts: Of the image.
         """
         best = max(tags.values(), default=0.0)
         fired, has_text = dict.fromkeys(self._for_all, 1.0), False
@@ -162,12 +182,12 @@ class RuleSet:
             for number in numbers:
                 if fired.get(number, -1.0) < share:
                     fired[number] = share
-        return {number: fired[number] for number in sorted(fired) if self._holds(number, size, has_text)}
+        return {number: fired[number] for number in sorted(fired) if self._holds(number, facts, has_text)}
 
-    def _holds(self, number: int, size: ImageSize, has_text: bool) -> bool:
+    def _holds(self, number: int, facts: ImageFacts, has_text: bool) -> bool:
         """Return whether an image meets the conditions of a rule."""
         when = self._conditions.get(number)
-        return when is None or _meets(when, size, has_text)
+        return when is None or _meets(when, facts, has_text)
 
     def nameable(self, leaves: Iterable[str]) -> frozenset[str]:
         """Return those of some leaf tags that a type with `thing` may name."""
@@ -280,9 +300,9 @@ def _unknown_patterns(document: Document, tags: Tree | None, types: Sequence[str
     return faults
 
 
-def _meets(when: Conditions, size: ImageSize, has_text: bool) -> bool:
-    side, aspect = min(size.width, size.height), size.width / max(size.height, 1)
-    return not (
+def _meets(when: Conditions, facts: ImageFacts, has_text: bool) -> bool:
+    side, aspect = min(facts.width, facts.height), facts.width / max(facts.height, 1)
+    return when.fits(facts.license, facts.source) and not (
         (when.min_side is not None and side < when.min_side)
         or (when.max_side is not None and side > when.max_side)
         or (when.min_aspect is not None and aspect < when.min_aspect)

@@ -8,6 +8,7 @@ from pydantic import Field
 from synthgen.config.families import Sensitive
 from synthgen.config.fields import FormShares, Shares, Taggers, Uri
 from synthgen.config.library import Section
+from synthgen.config.where import Where
 
 
 class TagConfig(Section):
@@ -48,6 +49,7 @@ class PlanConfig(Section):
     side_tags: float = Field(default=0.25, ge=0, le=1)  # least factor on a rule whose tags score below the image's best
     most_a_parent: int = Field(default=3, gt=0)  # leaf tags below one parent that rules see, the best of an image
     negatives: float = Field(default=0.0, ge=0, le=0.5)  # part of all questions that their image cannot answer
+    where: Where | None = None  # the licences and sources of the images that are asked about
     allow: tuple[Sensitive, ...] = ()  # kinds of sensitive types that are asked; medical needs a second model
     seed: int = 0
 

@@ -10,6 +10,7 @@ from synthgen.config.deduplication import DecontaminateConfig, NearAnswersConfig
 from synthgen.config.fields import AnswerForm, Expressions, Uri
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import matches
+from synthgen.config.where import Where
 from synthgen.tables import ANSWER_FORMS
 
 Group = Literal["type", "form", "language"]
@@ -121,8 +122,12 @@ class SelectConfig(Section):
     max_answer_characters: int = Field(default=8000, gt=0)
     forbidden: Expressions = ()  # regular expressions that no question or answer may match
     languages: tuple[str, ...] = ()  # of pairs that are kept; all where none is named
+    where: Where | None = None  # the licences and sources of images whose pairs are kept
     functions: Functions = ()  # module:function, of your own; each says what it drops
-    near_questions: float = Field(default=0.8, ge=0, le=1)  # Jaccard similarity that drops the second; 1: equal only
+    # Jaccard similarity of questions on one image that drops the second; 1: equal only; null: none is dropped.
+    near_questions: float | None = Field(default=0.8, ge=0, le=1)
+    # Most differing bits of the hashes of two images of which the same question and answer is kept once.
+    same_pair: int | None = Field(default=None, ge=0, le=16)
     # Of two questions on one image with the same short answer, the share of words that both have and that drops one.
     same_answer: float | None = Field(default=None, gt=0, le=1)
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set

@@ -1,13 +1,16 @@
 """Settings of the images: where they come from, and which are read."""
 
-from pydantic import Field
+from collections.abc import Mapping
 
-from synthgen.config.fields import ImageFormat, Uri
+from pydantic import Field, model_validator
+
+from synthgen.config.fields import ImageFormat, SourceName, Uri
 from synthgen.config.library import Section
+from synthgen.config.rows import RowsConfig
 
 
-class SourceConfig(Section):
-    """The place of the images: a folder, a glob, a prefix of a store, Parquet files, manifest:FILE or urls:FILE."""
+class PlaceConfig(Section):
+    """One place of images: a folder, a glob, a prefix of a store, Parquet files, manifest:FILE or urls:FILE."""
 
     uri: Uri | None = None  # usually given on the command line
     hosts: tuple[str, ...] = ()  # for urls:FILE and manifest:FILE: allowed hosts, as example.org or *.example.org
@@ -16,7 +19,45 @@ class SourceConfig(Section):
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
     image_column: str = "image"  # for Parquet: bytes, or the datasets library's struct of bytes and path
     meta_columns: tuple[str, ...] = ()  # for Parquet and manifest:FILE: columns kept as source_meta
+    max_pages: int = Field(default=1000, gt=0)  # of a PDF; one with more is one object, which tagging quarantines
+    use_reserved: bool = False  # also images that their file, metadata or server reserves from AI
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
+    rows: RowsConfig | None = None  # for instructions:SET: how its rows are read
+
+
+class SourceConfig(PlaceConfig):
+    """The place of the images, or several places by name, each with settings of its own."""
+
+    named: Mapping[SourceName, PlaceConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_one_or_several(self) -> "SourceConfig":
+        if not self.named:
+            return self
+        for name, field in PlaceConfig.model_fields.items():
+            if getattr(self, name) != field.default:
+                raise ValueError(f"{name} stands beside named sources; give each of them its own, below its name")
+        if missing := [name for name, place in self.named.items() if not place.uri]:
+            raise ValueError(f"the source '{missing[0]}' has no uri")
+        return self
+
+    @property
+    def places(self) -> dict[str | None, "SourceConfig"]:
+        """Each place as a source alone, by its name; a source without names is one, and has none."""
+        if not self.named:
+            return {None: self}
+        return {name: SourceConfig(**place.model_dump()) for name, place in self.named.items()}
+
+    def place(self, name: str | None) -> "SourceConfig":
+        """Return the place that an object was listed from.
+
+        Where its name is gone, or it was listed without one, it is a place with the default settings, and the hosts of
+        all.
+        """
+        if not self.named:
+            return self
+        hosts = dict.fromkeys(host for place in self.named.values() for host in place.hosts)
+        return self.places.get(name, SourceConfig(hosts=tuple(hosts)))
 
 
 class ImagesConfig(Section):

@@ -16,7 +16,8 @@ from synthgen.config.engine import EngineConfig
 from synthgen.config.entry_points import added, load, offered
 from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section, import_attribute
-from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options
+from synthgen.config.prompt_file import JudgePrompt
+from synthgen.engines.distilled import DistilledEngine, check_distilled, no_options, score_fault
 from synthgen.engines.endpoint import CAPABILITIES as ENDPOINT_CAPABILITIES
 from synthgen.engines.endpoint import IMAGES_IN_MEMORY, EndpointEngine, served_models
 from synthgen.engines.endpoint import settings_fault as endpoint_fault
@@ -55,6 +56,8 @@ class EngineKind:
             these differ.
         needs: Modules that must import where the engine runs.
         is_model: The replies come from a model; False marks a data set as meaningless on its card.
+        score_fault: Returns why a model of this kind cannot serve a score by its judge prompt, where it serves only
+            some; None if it can.
         served: Returns by URL which models are served there, or why nobody knows, within so many seconds; None: the
             model is not served elsewhere.
     """
@@ -76,6 +79,7 @@ class EngineKind:
     shows_first_token: bool = False
     needs: tuple[str, ...] = ()
     is_model: bool = True
+    score_fault: Callable[[ModelName, str, JudgePrompt | None], str | None] | None = None
     served: Callable[[EngineConfig, float], Awaitable[Mapping[str, set[str] | Failure]]] | None = None
 
 
@@ -121,6 +125,7 @@ ENGINE_KINDS: Mapping[str, EngineKind] = {
             uses_gpu=False,
             capabilities=frozenset({"labels"}),
             needs=("open_clip", "safetensors"),
+            score_fault=score_fault,
         ),
         EngineKind(
             "scripted",

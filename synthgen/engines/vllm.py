@@ -19,6 +19,7 @@ from synthgen.config.engine import EngineConfig
 from synthgen.console import note
 from synthgen.engines.image_tokens import images_of, with_bound
 from synthgen.engines.image_tokens.measure import ImageMeter, too_long
+from synthgen.engines.kernel_notes import silence_kernel_notes
 from synthgen.engines.protocol import (
     ALL_CAPABILITIES,
     EngineDied,
@@ -78,6 +79,7 @@ class VllmEngine:
         Raises:
             ModelUnavailable: vLLM is not installed, or refuses the model or its options.
         """
+        silence_kernel_notes()
         arguments = _arguments(name, settings)
         from vllm.v1.engine.async_llm import AsyncLLM
 

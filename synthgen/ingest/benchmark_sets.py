@@ -19,6 +19,7 @@ from synthgen.store import Folder, RunFolder
 from synthgen.store.folder import open_path
 from synthgen.store.opening import reach
 from synthgen.store.patterns import expand_home, files_at, split_pattern
+from synthgen.store.run_folder import MIXTURE
 from synthgen.tables import TAG
 
 SUFFIXES = SourceConfig().suffixes
@@ -107,6 +108,8 @@ def _open(url: str, home: Path) -> BenchmarkSet:
     root, pattern = split_pattern(path, fs.exists)
     name = _name_of(root, pattern)
     if pattern is None and not fs.isfile(root) and (run := RunFolder(Folder(place))).record is not None:
+        if MIXTURE in run.record:
+            raise UserMistake(f"{url}: is a mixture, which has no tagged images; name the folders that it is of")
         log = run.log(TAG)
         if not log.partitions:
             raise UserMistake(f"{url}: has no tagged images yet; finish it with `synth run --out {url} --until tag`")

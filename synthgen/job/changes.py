@@ -57,7 +57,7 @@ def check_folder(
         elsewhere = f". {where}." if (where := _elsewhere(job, record)) else ""
         note(f"the update recomputes what these changes touch: {describe(changed)}{elsewhere}")
     if changed and change == "growth":
-        is_moved = any(difference.path == ("listed", "uri") for difference in changed)
+        is_moved = any(difference.path in (("listed", "uri"), ("listed", "named")) for difference in changed)
         then = "add the images of this source to those of the other" if is_moved else "recompute what that touches"
         raise SettingsChanged(
             f"{_made_otherwise(job, request, record, changed)} Run with --update to {then}, or use another --out"
@@ -105,7 +105,12 @@ def _check_redraw(job: Job, changed: Sequence[Difference], change: str) -> None:
 
 
 def _check_column(folder: RunFolder, job: Job, changed: Sequence[Difference]) -> None:
-    moved = [difference for difference in changed if difference.path == ("listed", "image_column")]
+    reread = [each for each in changed if each.path[:2] == ("listed", "rows") and each.path[2:] != ("linked",)]
+    if reread and folder.log(LIST).partitions:
+        raise SettingsChanged(
+            f"{job.out.url}: {describe(reread)}: the rows already listed were read otherwise; use another --out"
+        )
+    moved = [each for each in changed if each.group == "listed" and each.path[-1] == "image_column"]
     if moved and _has_parquet_rows(folder):
         raise SettingsChanged(
             f"{job.out.url}: {describe(moved)}: the rows already listed are read from the old column; use another --out"

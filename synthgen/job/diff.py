@@ -44,8 +44,12 @@ def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator
 
 def describe(found: Sequence[Difference], most: int = 12) -> str:
     """Return differences in the user's words, the first `most` of them."""
-    phrases = list(dict.fromkeys(map(_phrase, found)))
-    return listed(phrases, most, "; ")
+    return listed(words_of(found), most, "; ")
+
+
+def words_of(found: Sequence[Difference]) -> list[str]:
+    """Return differences in the user's words, each phrase once."""
+    return list(dict.fromkeys(map(_phrase, found)))
 
 
 def _phrase(difference: Difference) -> str:
@@ -96,6 +100,8 @@ def _subject(path: tuple[str, ...]) -> tuple[str, bool]:
             return f"score.{name}.model", True
         case ("passes", name, "engine", *rest):
             return _dotted(f"score.{name}.engine.options", rest), True
+        case ("passes", name, "after", *rest):
+            return _dotted(f"score.{name}.after", rest), True
         case ("passes", name, "scores", score, *rest):
             return _dotted(f"the score '{name}.{score}'", rest), True
         case ("passes", name):

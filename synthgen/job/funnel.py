@@ -22,7 +22,7 @@ from synthgen.tables import (
     pass_of_score,
     split_count,
 )
-from synthgen.tables.passes import VALUE
+from synthgen.tables.passes import TAKEN, VALUE
 
 LARGE_LOSS = 0.5  # of what came into a stage: from here on it is why nothing was kept, whatever dropped the rest
 LARGE_SHARE = 0.1  # of near duplicates among the images of a plan: from here on it is reported
@@ -68,6 +68,7 @@ class ScoreCounts:
         name: Of the score, PASS.SCORE.
         received: Pairs that came in.
         values: Pairs with a value.
+        taken: Those of them whose value is that of the score that the pass waits for.
         without: Reason → pairs without one; `no_value` is any that no retry can change.
         retired: Pairs whose question an edit of the plan withdrew, which are not scored.
         is_removed: Whether the last run did not have it any more.
@@ -76,6 +77,7 @@ class ScoreCounts:
     name: str
     received: int
     values: int
+    taken: int
     without: Mapping[str, int]
     retired: int
     is_removed: bool
@@ -124,7 +126,8 @@ def score_counts(folder: RunFolder) -> list[ScoreCounts]:
         ScoreCounts(
             name,
             pairs,
-            found.pop(VALUE, 0),
+            found.pop(VALUE, 0) + found.get(TAKEN, 0),
+            found.pop(TAKEN, 0),
             found,
             retired.get(pass_of_score(name) or "", 0),
             name not in wanted,

@@ -16,24 +16,31 @@ from synthgen.config import families
 from synthgen.config.families import InstructionType
 from synthgen.config.generation import GenerateConfig
 from synthgen.config.library import Section
+from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
+from synthgen.config.prompt_file import JudgePrompt
+from synthgen.config.prompt_pack import Prompts
+from synthgen.config.source import SourceConfig
 from synthgen.console import note
 from synthgen.engines import ModelName
 from synthgen.engines.kinds import kind_of, reply_options, resolve_model
 from synthgen.engines.revision import local_path
 from synthgen.errors import Mistakes, ModelUnavailable, SettingsChanged, SynthError, UserMistake
 from synthgen.ingest.images import DECODING
+from synthgen.ingest.sources import kind_of_source
 from synthgen.job import run_record
 from synthgen.job.diff import Difference, describe, differences
 from synthgen.job.resolve import load_definitions
 from synthgen.stages.contract import Definitions, Job, ScoringPass
-from synthgen.stages.generate.scoring import score_settings
+from synthgen.stages.generate.scoring import find_scorer, score_settings
 from synthgen.stages.score.context import shape_of
 from synthgen.store import Folder, Record, RunFolder
 from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
+NEWER = ("max_pages", "named", "rows", "use_reserved")  # settings of `source` that came later
+NO_MODEL = "none"  # that asked or answered: the source has the pairs
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
 
@@ -67,7 +74,9 @@ def open_job(
     resolved = (_resolve_tagger(spec, record, home, faults) for spec in definitions.taggers)
     definitions = replace(definitions, taggers=tagging.in_order(list(resolved)))
     known = _Known(record, home, faults)
-    asking, model = _generating_models(known, pipeline.generate, GENERATE.typed in needed)
+    has_pairs = kind_of_source(pipeline.source.uri).has_pairs
+    generating = None if has_pairs else _generating_models(known, pipeline.generate, GENERATE.typed in needed)
+    asking, model = generating or (None, ModelName(NO_MODEL, ""))
     passes = tuple(_scoring_passes(known, pipeline, definitions, SCORE.typed in needed))
     _raise_all(faults)
     shape = _shape(pipeline, definitions, (asking, model), home)
@@ -117,6 +126,11 @@ def with_plan_settings(job: Job, **settings: object) -> Job:
     pipeline = job.pipeline.model_copy(update={"plan": plan})
     shape = _shape(pipeline, job.definitions, (job.asking, job.model), job.home)
     return replace(job, pipeline=pipeline, shape={**shape, "passes": job.shape["passes"]})
+
+
+def with_mapping(job: Job, name: str, rules: RuleSet) -> Job:
+    """Return a job with the rules of another mapping."""
+    return with_plan_settings(replace(job, definitions=replace(job.definitions, rules=rules)), mapping=name)
 
 
 @dataclass(frozen=True)
@@ -171,7 +185,19 @@ def _scoring_passes(
     for name, settings in pipeline.passes.items():
         before = _of_name(settings.model, stored.get(name), *generating, *stored.values())
         model = _generating_model(before, known, settings, is_needed, f"score.{name}.model")
-        yield ScoringPass(name, settings, model, definitions.passes[name])
+        if is_needed:
+            known.faults.extend(_score_faults(name, settings, model, definitions.passes[name]))
+        yield ScoringPass(name, settings, model, definitions.passes[name], pipeline.score[name].after)
+
+
+def _score_faults(name: str, settings: GenerateConfig, model: ModelName, prompts: Prompts) -> Iterator[UserMistake]:
+    """Yield the scores of a pass that its model cannot serve by its prompts."""
+    find_fault = kind_of(settings.engine).score_fault
+    for score in settings.scores if find_fault else ():
+        prompt = next(map(prompts.pack.score_prompt, find_scorer(score).prompts), None)
+        fault = find_fault(model, score, prompt if isinstance(prompt, JudgePrompt) else None) if find_fault else None
+        if fault:
+            yield UserMistake(f"score.{name}.scores: '{score}': {fault}")
 
 
 def _of_name(name: str, first: Any, *others: Any) -> Any:
@@ -215,6 +241,12 @@ def _given(section: Section, *names: str, only: bool = False) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value or key not in names}
 
 
+def _listed(source: SourceConfig) -> dict[str, Any]:
+    """Return what shapes a listing; what older folders do not have is named where it is not the default."""
+    values, usual = source.model_dump(mode="json"), SourceConfig().model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in NEWER or value != usual[name]}
+
+
 def _texts_of(kind: InstructionType) -> list[Any]:
     traits = families.traits(kind)
     return [kind.about, kind.needs, kind.ask_as, list(kind.examples), *([traits] if traits else [])]
@@ -232,7 +264,7 @@ def _shape(
     types = definitions.prompts.types
     sampling = pipeline.generate.sampling
     return {
-        "listed": source.model_dump(mode="json"),
+        "listed": _listed(source),
         # The other limits say what is quarantined, and `synth retry` judges that again; they change no tagged image.
         "images": {
             "decoding": DECODING,
@@ -241,7 +273,7 @@ def _shape(
         },
         "tags": {spec.name: spec.fingerprint for spec in definitions.taggers},
         "planned": {
-            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives"),
+            "settings": _given(pipeline.plan, "semantic_duplicates", "against", "negatives", "where"),
             "mapping": list(definitions.rules.texts),
             "types": {path: _planned_type(kind, bool(pipeline.plan.negatives)) for path, kind in types.items()},
         },

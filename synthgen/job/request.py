@@ -5,6 +5,7 @@ that `data` was started with. The pipeline's file is read again, so an edit of i
 pipeline replaces everything but the source; what it drops of the earlier request is reported.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from synthgen.store import Record
 from synthgen.store.patterns import expand_home
 
 DEFAULT = "everyday"  # the pipeline of a new folder whose first request names none
-SOURCE, ROOT, MODEL, VIEW = "source.uri", "source.root", "generate.model", "view"
+SOURCE, MODEL, VIEW = "source.uri", "generate.model", "view"
+SOURCES = "source.named"
 PART_MODELS = ("generate.ask.model", "generate.answer.model")
 PASS_MODEL = re.compile(r"score\.[^.]+\.model")
 
@@ -133,7 +135,7 @@ def complete(request: RunRequest, before: RunRequest, out: str, home: str) -> tu
     """
     rest = before.without(request)
     if request.pipeline:
-        others = tuple(setting for setting in rest.settings if not setting.startswith(f"{SOURCE}="))
+        others = tuple(setting for setting in rest.settings if not setting.startswith((f"{SOURCE}=", f"{SOURCES}=")))
         dropped = replace(rest, settings=others)
         if dropped == RunRequest():
             return request, None
@@ -158,10 +160,18 @@ def read(request: RunRequest, record: Record, out: str) -> Document:
         if is_own and (home := record["started_in"]) != str(Path.cwd()):
             raise UserMistake(f"{mistake}; {out} was last started with it in {home}") from mistake
         raise
-    if document.at(("source", "uri")) or not record:
+    if names_source(document) or not record:
         return document
-    known = run_record.source_of(record).uri
-    return pipelines.read(request.name, (*request.settings, f"{SOURCE}={_quote(known)}")) if known else document
+    known = run_record.source_of(record)
+    if known.named:
+        given = {name: place.model_dump(mode="json", exclude_defaults=True) for name, place in known.named.items()}
+        return pipelines.read(request.name, (*request.settings, f"{SOURCES}={json.dumps(given)}"))
+    return pipelines.read(request.name, (*request.settings, f"{SOURCE}={_quote(known.uri)}")) if known.uri else document
+
+
+def names_source(document: Document) -> bool:
+    """Return whether a pipeline says where its images are."""
+    return any(document.at(tuple(key.split("."))) for key in (SOURCE, SOURCES))
 
 
 def _overrides(later: str, setting: str) -> bool:
@@ -172,14 +182,26 @@ def _overrides(later: str, setting: str) -> bool:
 
 def _spell_out(setting: str, home: Path, is_folder: bool) -> str:
     key, _, value = setting.partition("=")
-    if key == SOURCE:
-        return f"{key}={_quote(spell_out_uri(yaml.safe_load(value), home))}"
-    if key == ROOT and (root := yaml.safe_load(value)):
-        return f"{key}={_quote(spell_out_path(root, home))}"
+    if key.partition(".")[0] == "source":
+        given = yaml.safe_load(value)
+        spelled = _spell_out_places(key.rpartition(".")[2], given, home)
+        return setting if spelled == given else f"{key}={_as_yaml(spelled)}"
     is_part = key in PART_MODELS or PASS_MODEL.fullmatch(key)
     if (key == MODEL and is_folder) or (is_part and (home / expand_home(yaml.safe_load(value))).is_dir()):
         return f"{key}={_quote(str(home / expand_home(yaml.safe_load(value))))}"
     return setting
+
+
+def _spell_out_places(key: str, value: Any, home: Path) -> Any:
+    """Return a setting of the source, or all below a key, with every uri and root spelled in full."""
+    if isinstance(value, dict):
+        return {name: _spell_out_places(name, each, home) for name, each in value.items()}
+    spell_out = {"uri": spell_out_uri, "root": spell_out_path}.get(key)
+    return spell_out(value, home) if spell_out and isinstance(value, str) else value
+
+
+def _as_yaml(value: Any) -> str:
+    return _quote(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _quote(text: str) -> str:

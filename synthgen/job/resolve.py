@@ -21,7 +21,7 @@ from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.config.turns import WORKED_FORM, missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
-from synthgen.job import negatives, scores, selections
+from synthgen.job import given, negatives, scores, selections
 from synthgen.stages.contract import Definitions
 
 
@@ -59,9 +59,11 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *(_working_faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *_cap_faults(document, patterns),
         *selections.pattern_faults(document, patterns, tree),
+        *selections.source_faults(document),
         *(selections.balance_faults(document, prompts.types) if prompts else ()),
         *(_allow_faults(document, pipeline) if pipeline else ()),
         *(negatives.faults(document, pipeline, prompts) if pipeline and prompts else ()),
+        *(given.faults(document, pipeline, prompts) if pipeline and prompts else ()),
     ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from synthgen.config import library
 from synthgen.config.pipeline import Pipeline
-from synthgen.config.source import SourceConfig
+from synthgen.config.source import PlaceConfig, SourceConfig
 from synthgen.config.strict_yaml import Document
 from synthgen.errors import Damaged, UserMistake, one_line
 from synthgen.ingest.sources import spell_out_uri
 from synthgen.ingest.sources.location import spell_out_path
 from synthgen.store import Record, RunFolder
-from synthgen.store.run_folder import REPAIR_RECORD
+from synthgen.store.run_folder import MIXTURE, REPAIR_RECORD
 from synthgen.tables import score_name
 
 
@@ -29,6 +29,7 @@ def record_of(folder: RunFolder) -> Record:
         UserMistake: The folder holds no synth run, or only one that was killed before it stored a record.
     """
     check_is_run(folder)
+    check_is_no_mixture(folder)
     if not folder.record:
         raise UserMistake(
             f"{folder.out.url}: a run was killed here before it stored its settings; start `synth run` again"
@@ -45,6 +46,14 @@ def check_whole(folder: RunFolder) -> None:
     if record := folder.record:
         for key in ("pipeline", "shape", "started_in", "started_with"):
             _ = record[key]
+
+
+def check_is_no_mixture(folder: RunFolder) -> None:
+    """Raise UserMistake if `synth mix` wrote a folder, which has shards alone."""
+    if mixture := (folder.record or {}).get(MIXTURE):
+        raise UserMistake(
+            f"{folder.out.url}: holds the mixture '{mixture['name']}', which has shards alone; this command needs a run"
+        )
 
 
 def check_is_run(folder: RunFolder) -> None:
@@ -70,7 +79,7 @@ def pipeline_of(folder: RunFolder) -> Pipeline:
 
 
 def source_of(record: Record) -> SourceConfig:
-    """Return the source of the last run, with a uri that is valid in any working folder."""
+    """Return the source of the last run, with uris that are valid in any working folder."""
     try:
         source = SourceConfig.model_validate(record["pipeline"].get("source") or {})
     except ValidationError as error:
@@ -83,10 +92,15 @@ def source_of(record: Record) -> SourceConfig:
 
 
 def spell_out(source: SourceConfig, home: Path) -> SourceConfig:
-    """Return a source whose uri and root are spelled in full, so that one place has one spelling."""
-    uri = spell_out_uri(source.uri, home) if source.uri else None
-    root = spell_out_path(source.root, home) if source.root else None
-    return source.model_copy(update={"uri": uri, "root": root})
+    """Return a source whose uris and roots are spelled in full, so that one place has one spelling."""
+    named = {name: place.model_copy(update=_spelled_out(place, home)) for name, place in source.named.items()}
+    return source.model_copy(update={**_spelled_out(source, home), "named": named})
+
+
+def _spelled_out(place: PlaceConfig, home: Path) -> dict[str, str | None]:
+    uri = spell_out_uri(place.uri, home) if place.uri else None
+    root = spell_out_path(place.root, home) if place.root else None
+    return {"uri": uri, "root": root}
 
 
 def unfinished_changes(folder: RunFolder) -> dict[str, str]:

@@ -88,7 +88,8 @@ def name_faults(pipeline: Document) -> Iterator[str]:
     yield from _gate_faults(pipeline, measured)
     yield from _column_faults(pipeline, measured)
     passes = list(pipeline.names_at(PASSES).values())
-    for place, name in selections.scores_named(pipeline).items():
+    yield from _circle_faults(pipeline)
+    for place, name in {**selections.scores_named(pipeline), **_waited_for(pipeline)}.items():
         where = f"{pipeline.where(place)}: {selections.dotted(place)}: '{name}'"
         pass_name = pass_of_score(name)
         if not is_score(name.rpartition(".")[2]):
@@ -99,6 +100,47 @@ def name_faults(pipeline: Document) -> Iterator[str]:
         elif name not in measured:
             section = f"score.{pass_name}.scores" if pass_name else "generate.scores"
             yield f"{where} is not scored; add it to {section} ({', '.join(measured)})"
+
+
+def _waited_for(pipeline: Document) -> dict[KeyPath, str]:
+    """Return the scores that passes wait for, each by its place."""
+    places = ((*place, "after", "score") for place in pipeline.names_at(PASSES))
+    return {place: name for place in places if isinstance(name := pipeline.at(place), str)}
+
+
+def _circle_faults(pipeline: Document) -> Iterator[str]:
+    """Yield the passes that wait for themselves, or for each other in a circle."""
+    waited = {str(place[1]): (place, pass_of_score(name)) for place, name in _waited_for(pipeline).items()}
+    for name, (place, before) in waited.items():
+        chain = [name]
+        while before in waited and before not in chain:
+            chain.append(before)
+            before = waited[before][1]
+        if before == name:
+            circle = " waits for ".join([*chain, name])
+            where = f"{pipeline.where(place)}: {_dotted(place)}"
+            yield f"{where}: {circle}, so none could start; let one of them wait for none"
+
+
+def _scale_faults(pipeline: Document, prompts: Prompts, passes: Mapping[str, Prompts]) -> Iterator[str]:
+    """Yield the passes that would take over values of another scale than that of their own score."""
+    known: dict[str | None, Prompts] = {None: prompts}
+    known.update(passes)
+    for place, name in _waited_for(pipeline).items():
+        alone, own, before = name.rpartition(".")[2], str(place[1]), pass_of_score(name)
+        scorer = attempt([], partial(find_scorer, alone))
+        is_taken = alone in pipeline.names_at((*place[:2], "scores")).values()
+        if scorer is None or not is_taken or not {own, before} <= known.keys():
+            continue
+        if any(scorer.missing_prompts(known[part].pack) for part in (own, before)):
+            continue  # reported by serve_faults
+        (low, high), (own_low, own_high) = (scorer.bounds(known[part].pack) for part in (before, own))
+        if (low, high) != (own_low, own_high):
+            scales = (
+                f"{name} goes from {low:g} to {high:g} and {score_name(own, alone)} from {own_low:g} to {own_high:g}"
+            )
+            where = f"{pipeline.where(place)}: {_dotted(place)}"
+            yield f"{where}: {scales}, so its values cannot be taken over; use one prompt pack"
 
 
 def _column_faults(pipeline: Document, measured: Sequence[str]) -> Iterator[str]:
@@ -169,6 +211,7 @@ def serve_faults(pipeline: Document, prompts: Prompts, passes: Mapping[str, Prom
             needs = {*scorer.needs, *(("given",) if part.pass_name and scorer.from_logprobs else ())}
             if kind:
                 yield from (f"{where} {fault}" for fault in _engine_faults(scorer, needs, kind, own))
+    yield from _scale_faults(pipeline, prompts, passes)
 
 
 def _pack_faults(scorer: Scorer, prompts: Prompts, *, is_pass: bool) -> Iterator[str]:

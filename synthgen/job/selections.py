@@ -10,6 +10,7 @@ from synthgen.config.families import InstructionType
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Tree, matching, nearest_pattern
+from synthgen.config.where import fits_one
 from synthgen.errors import nearest
 
 GATE: KeyPath = ("generate", "gate")
@@ -48,6 +49,16 @@ def pattern_faults(document: Document, types: Sequence[str] | None, tree: Tree |
         of_types |= document.names_at((*place, "types"))
     yield from _unmatched(document, of_types, types, "instruction type")
     yield from _unmatched(document, of_tags, list(tree.nodes) if tree else None, "tag")
+
+
+def source_faults(document: Document) -> Iterator[str]:
+    """Yield the patterns of sources, of the plan and of selections, that fit none of the named ones."""
+    known = list(document.names_at(("source", "named")).values())
+    for section in (("plan",), *selections(document)):
+        for place, pattern in document.names_at((*section, "where", "source")).items():
+            if not any(fits_one((pattern,), name) for name in known):
+                keys = ".".join(map(str, (*section, "where", "source")))
+                yield f"{document.where(place)}: {keys}: no source is called '{pattern}': {nearest(pattern, known)}"
 
 
 def balance_faults(document: Document, types: Mapping[str, InstructionType]) -> Iterator[str]:

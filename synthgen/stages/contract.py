@@ -21,9 +21,10 @@ from synthgen.config.generation import GenerateConfig
 from synthgen.config.mapping import RuleSet
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
+from synthgen.config.scoring import AfterConfig
 from synthgen.config.taxonomy import Taxonomy
 from synthgen.engines import ModelName
-from synthgen.ingest.sources import Item
+from synthgen.ingest.sources import Item, kind_of_source
 from synthgen.store import Folder, Lease, Receipt, RunFolder
 from synthgen.tables import GENERATE, SCORE, StageSpec, score_name
 from synthgen.taggers import TaggerSpec
@@ -56,12 +57,14 @@ class ScoringPass:
         settings: The section `generate` as it is for this model.
         model: The exact model.
         prompts: Its pack, with the instruction types of the pairs.
+        after: The score that leaves open which pairs it scores; None for all.
     """
 
     name: str
     settings: GenerateConfig
     model: ModelName
     prompts: Prompts
+    after: AfterConfig | None = None
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -93,13 +96,20 @@ class Job:
     passes: tuple[ScoringPass, ...] = ()
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether the source brings the pairs, so that none are planned and asked."""
+        return kind_of_source(self.pipeline.source.uri).has_pairs
+
+    @property
     def scores(self) -> tuple[str, ...]:
         """The whole names of all scores that pairs have: those of `generate`, then those of passes."""
         return (*self.pipeline.scores, *(score for each in self.passes for score in each.scores))
 
     @property
     def engines(self) -> tuple[tuple[ModelName, EngineConfig], ...]:
-        """The models that generate, each with its engine, in the order in which they work."""
+        """The models that generate, each with its engine, in the order in which they work; none if pairs are given."""
+        if self.has_pairs:
+            return ()
         generate = self.pipeline.generate
         asking = ((self.asking, generate.asker.engine),) if self.asking else ()
         return (*asking, (self.model, generate.answerer.engine))

@@ -31,6 +31,7 @@ from synthgen.workers import Task
 
 IDS = columns_of(OBJECTS, "object_id", "bucket")
 NOT_LISTED = "not_listed.json"
+REPEATED = "row that stands there twice"
 SMALLEST_PARTITION = 32  # objects
 ROWS_AT_ONCE = 10_000  # as Python objects, which take a kilobyte each
 MOST_PARTITIONS = 8000  # partitions grow with the number of objects, so that there are never many more
@@ -56,13 +57,15 @@ def pending(run: StageRun) -> Iterator[NewPartition]:
         for rows in _batches(_counted(run.objects, not_listed)):
             seen.add(rows)
             waiting.note_now_and_then()
-        _tell_not_listed(run, not_listed)
         for partition in log.partitions:
             for rows in run.folder.stage(LIST).read(log, partition, "objects", IDS.names):
                 known.add(rows)
         for bucket in range(BUCKETS):
-            new = _unknown(seen.read(bucket, OBJECTS), known.read(bucket, IDS))
+            rows = seen.read(bucket, OBJECTS)
+            _count_repeated(rows, not_listed)
+            new = _unknown(rows, known.read(bucket, IDS))
             fresh.append(bucket, new.filter(pc.invert(pc.is_in(new.column("object_id"), purged))))
+        _tell_not_listed(run, not_listed)
         epoch = log.next_epoch
         for number, rows in enumerate(_cut(fresh, partition_rows(known.rows + fresh.rows))):
             yield NewPartition(partition_name(epoch, number), 1, epoch=epoch, objects=rows)
@@ -131,16 +134,23 @@ def _batches(objects: Iterable[Listed]) -> Iterator[pa.Table]:
 
 
 def _unknown(seen: pa.Table, known: pa.Table) -> pa.Table:
-    """Return the rows of a bucket that are not committed; a source may name one object twice (overlapping globs).
+    """Return the rows of a bucket that are not committed; one object may be listed twice (overlapping globs, sources).
 
     Rows of one Parquet file stay together and in its order: to fetch one of them, its row group is read up to there.
     """
     fresh = seen.filter(pc.invert(pc.is_in(seen.column("object_id"), known.column("object_id").combine_chunks())))
-    order = [(name, "ascending") for name in ("uri", "row", "object_id", "source_meta")]
+    order = [(name, "ascending") for name in ("uri", "row", "object_id", "source", "source_meta")]
     fresh = fresh.take(pc.sort_indices(fresh, order))
     ids = fresh.column("object_id").to_pylist()
     first = [index for index, object_id in enumerate(ids) if index == 0 or ids[index - 1] != object_id]
     return fresh.take(first) if len(first) < len(ids) else fresh
+
+
+def _count_repeated(rows: pa.Table, counts: Counter[str]) -> None:
+    """Count the rows of an instruction set that are the same as another one: image, id and conversation."""
+    given = rows.filter(pc.is_valid(rows.column("given"))).column("object_id")
+    if repeated := len(given) - pc.count_distinct(given).as_py():
+        counts[REPEATED] += repeated
 
 
 def _cut(spill: Spill, size: int) -> Iterator[pa.Table]:

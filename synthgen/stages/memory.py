@@ -8,12 +8,14 @@ ordinary images take a small part of it. The model and its engine are not includ
 
 from synthgen.config.engine import EngineConfig
 from synthgen.config.pipeline import Pipeline
+from synthgen.config.source import SourceConfig
 from synthgen.console import note, pluralize
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images.pool import cores, peak_bytes
 from synthgen.ingest.images.shared_memory import BYTES_PER_PIXEL
 from synthgen.ingest.sources import kind_of_source
 from synthgen.ingest.sources.fetch import BUFFER_BYTES, THREADS
+from synthgen.ingest.sources.location import PDF
 from synthgen.workers import TASKS_PER_ACTOR
 
 PROCESS_BYTES = 600 * 2**20  # an actor without its images: Python, Ray, Arrow, numpy
@@ -64,9 +66,15 @@ def _fetching_bytes(pipeline: Pipeline) -> int:
     They are the buffer, its copy while the pieces of a response are joined, the object that is handed on, and one for
     each thread where sizes are not known beforehand.
     """
-    source, most = pipeline.source, pipeline.images.max_bytes
-    unsized = THREADS * most if source.hosts or not kind_of_source(source.uri).knows_sizes else 0
+    most = pipeline.images.max_bytes
+    unsized = THREADS * most if any(map(_holds_unsized, pipeline.source.places.values())) else 0
     return 2 * BUFFER_BYTES + most + unsized
+
+
+def _holds_unsized(source: SourceConfig) -> bool:
+    """Return whether a thread that reads can hold an object that nothing has made room for."""
+    has_documents = PDF in (suffix.lower() for suffix in source.suffixes)  # the file of the pages that it gives
+    return has_documents or bool(source.hosts) or not kind_of_source(source.uri).knows_sizes
 
 
 def note_workers(stage: str, workers: int, size: int) -> None:

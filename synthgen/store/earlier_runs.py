@@ -11,7 +11,7 @@ from synthgen.errors import Mistakes, SynthError, UserMistake
 from synthgen.store.folder import Folder
 from synthgen.store.opening import open_folder
 from synthgen.store.patterns import expand_home
-from synthgen.store.run_folder import RunFolder
+from synthgen.store.run_folder import MIXTURE, RunFolder
 from synthgen.tables import StageSpec
 
 
@@ -72,6 +72,8 @@ def _open(url: str, home: Path, out: Folder, needed: StageSpec) -> EarlierRun:
         raise UserMistake(f"{url}: is this run itself; name the folders of other runs")
     if folder.record is None:
         raise UserMistake(f"{url}: holds no synth run; give the output folder of one")
+    if MIXTURE in folder.record:
+        raise UserMistake(f"{url}: is a mixture, which has shards alone; name the folders that it is of")
     if not folder.log(needed).partitions:
         raise UserMistake(f"{url}: has nothing from '{needed.typed}' yet; finish it with `synth run --out {url}`")
     typed = url.rstrip("/").rpartition("/")[2]

@@ -26,6 +26,7 @@ REPAIR_RECORD = (
 )
 REPAIR_DESCRIPTION = f'restore it from a copy, or write {{"format": {FORMAT}}} into it'
 NO_SHARDS = "{0}: this run has no shards yet; finish it with `synth run --out {0}`"  # 0: the folder as typed
+MIXTURE = "mixture"  # the key of the record of a folder that `synth mix` wrote, and no run
 RECORD = {
     "pipeline": mapping_of(lambda section: section is None or isinstance(section, dict | str)),
     "started_in": is_text,

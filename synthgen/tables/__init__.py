@@ -11,6 +11,7 @@ from synthgen.tables.counts import (
 )
 from synthgen.tables.ids import (
     BUCKETS,
+    GivenRow,
     archive_of,
     assignment_id,
     bucket_of,
@@ -25,6 +26,7 @@ from synthgen.tables.ids import (
     tags_table,
 )
 from synthgen.tables.passes import (
+    count_rows,
     count_scored,
     pass_of_score,
     pass_partition,
@@ -122,6 +124,7 @@ __all__ = [
     "TAG_OUTCOMES",
     "UNPACKED",
     "UNSCORED",
+    "GivenRow",
     "StageSpec",
     "Table",
     "archive_of",
@@ -132,6 +135,7 @@ __all__ = [
     "count_outcomes",
     "count_pairs",
     "count_questions",
+    "count_rows",
     "count_scored",
     "count_tagged",
     "count_unscored",

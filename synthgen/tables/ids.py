@@ -4,9 +4,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 BUCKET_DIGITS = 2  # of the hash of a uri, in hex
+ARCHIVES = (".tar", ".pdf")  # the suffixes of files whose parts are objects, known by a name after a #
 BUCKETS = 16**BUCKET_DIGITS  # that objects are sorted into by it
 
 
@@ -31,15 +32,41 @@ def bucket_of(uri: str) -> int:
 
 
 def archive_of(uri: str) -> str:
-    """Return the uri of the archive that an object is a member of (`shard.tar#7.jpg`); that of any other unchanged."""
+    """Return the uri of the file that an object is part of (`shard.tar#7.jpg`, `a.pdf#page=2`); any other as it is."""
     archive, mark, _ = uri.rpartition("#")
-    return archive if mark and archive.lower().endswith(".tar") else uri
+    return archive if mark and archive.lower().endswith(ARCHIVES) else uri
 
 
-def object_row(uri: str, version: str, row: int | None, bytes: int | None, source_meta: str | None) -> dict[str, Any]:
-    """Return the OBJECTS row of an object as listed."""
-    named = {"uri": uri, "version": version, "row": row, "bytes": bytes, "source_meta": source_meta}
-    return {**named, "object_id": object_id(uri, version, row), "bucket": bucket_of(uri)}
+class GivenRow(NamedTuple):
+    """What a row of an instruction set brings beside its image.
+
+    Attributes:
+        key: By which it is known, whatever version its image has by now.
+        conversation: JSON; None if the row is refused.
+        refused: Why it is not used, `reason: detail`; None if it is.
+    """
+
+    key: str
+    conversation: str | None = None
+    refused: str | None = None
+
+
+def object_row(
+    uri: str, version: str, row: int | None, given: GivenRow | None = None, **columns: Any
+) -> dict[str, Any]:
+    """Return the OBJECTS row of an object as listed.
+
+    Args:
+        uri: Of the object, `version` and `row` with it.
+        version: As its source has it.
+        row: Of a file with rows.
+        given: Of a row of an instruction set.
+        columns: The others, as `bytes`; one that is left out is null.
+    """
+    known = make_id("given", uri, given.key) if given else object_id(uri, version, row)
+    brought = {"given": given.conversation, "refused": given.refused} if given else {}
+    named = {"uri": uri, "version": version, "row": row, **columns}
+    return {**named, "object_id": known, "bucket": bucket_of(uri), **brought}
 
 
 def image_id(data: bytes) -> str:

@@ -5,15 +5,22 @@ committed without regard to each other. Its scores are called `PASS.SCORE`, and 
 how many pairs have a value, and how many have none for which reason.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from synthgen.tables.counts import score_failure
+from synthgen.tables.reasons import NOT_APPLICABLE
 from synthgen.tables.stages import GENERATE, SCORE, StageSpec
 
-VALUE = "value"  # the count of pairs with a value
+VALUE = "value"  # the count of pairs with a value that the pass itself measured
+TAKEN = "taken"  # that of pairs with a value that it took over from the score it waits for
+UNSURE = "unsure"  # that of pairs without one, as a small judge cannot tell; begins its reason too
+DECIDED = "decided"  # that of pairs without one, as the score that it waits for decides them
 NO_VALUE = "no_value"  # that of pairs without one for a reason that no retry can change
+_DECIDED_BY = f"{NOT_APPLICABLE} to pairs that "
+_TAKEN_FROM = "taken_from"  # the key of a detail
 RETIRED = "retired"  # that of pairs whose question an edit of the plan withdrew, which are not scored
 
 
@@ -72,8 +79,45 @@ def count_scored(name: str, reasons: Iterable[str | None]) -> Counter[str]:
         name: Of the score.
         reasons: Of the rows; None stands for a value.
     """
-    outcomes = (VALUE if reason is None else score_failure(reason) or NO_VALUE for reason in reasons)
-    return Counter(f"{name}.{outcome}" for outcome in outcomes)
+    return Counter(f"{name}.{_outcome(reason)}" for reason in reasons)
+
+
+def _outcome(reason: str | None) -> str:
+    if reason is None:
+        return VALUE
+    if is_decided(reason):
+        return DECIDED
+    return UNSURE if reason.startswith(f"{UNSURE}: ") else score_failure(reason) or NO_VALUE
+
+
+def decided_by(score: str) -> str:
+    """Return the reason why a pass says nothing of a pair that another score decides."""
+    return f"{_DECIDED_BY}{score} decides"
+
+
+def is_decided(reason: str) -> bool:
+    """Return whether a reason is one of `decided_by`."""
+    return reason.startswith(_DECIDED_BY)
+
+
+def count_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Count rows of SCORES as `count_scored` does, those with a value of another score as taken."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update({f"{name}.{TAKEN}": 1} if taken_from(row["detail"]) else count_scored(name, [row["reason"]]))
+    return counts
+
+
+def taken_detail(score: str) -> dict[str, str]:
+    """Return the detail of a value that was taken over from another score."""
+    return {_TAKEN_FROM: score}
+
+
+def taken_from(detail: str | None) -> str | None:
+    """Return the score that a value was taken over from, by the detail in its row; None if it was measured."""
+    if detail is None or not detail.startswith(f'{{"{_TAKEN_FROM}": '):
+        return None
+    return str(json.loads(detail)[_TAKEN_FROM])
 
 
 def split_count(count: str) -> tuple[str, str]:

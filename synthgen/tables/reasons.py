@@ -1,10 +1,25 @@
 """Outcomes and reasons: closed lists, so that every row can be counted and the sums of `synth status` add up."""
 
 TAG_OUTCOMES = ("tagged", "quarantined")
+ROW_REASONS = (  # why a row of an instruction set is not used
+    "row_unreadable",  # it cannot be parsed, or is no record
+    "row_too_long",
+    "wrong_form",  # it lacks what the form has
+    "no_conversation",
+    "broken_roles",  # its turns are not question and answer by turns
+    "system_text",  # it has a text of the system, which samples do not
+    "not_text",  # a text in it is not UTF-8
+    "image_marker",  # the marks of images in its texts do not fit its image
+    "no_image",  # it names none
+    "several_images",
+    "path_refused",  # the path of its image leads out of the folder of the images
+)
 QUARANTINE_REASONS = (
+    *ROW_REASONS,
     "unreadable",  # the source could not give the bytes
     "part_unreadable",  # a Parquet file can be opened, and the part of it with this row cannot be read
     "no_bytes",  # the row of the Parquet file has no image in it
+    "reserved",  # its file, its metadata or its server says that no model may learn from it
     "url_refused",  # the user does not allow its host, or its address is not a public one
     "changed",  # the bytes are no longer the listed version
     "too_many_bytes",
@@ -36,6 +51,8 @@ PLAN_OUTCOMES = (
     "near_duplicate",
     "semantic_duplicate",
     "other_run",  # an earlier run has it; the reason is its name
+    "reserved",  # another object with these bytes is
+    "excluded",  # plan.where leaves out its licence or source
     "unserved",
     "over_quota",
     "changed",
@@ -50,6 +67,7 @@ FAILURE_REASONS = (
     "nothing_to_follow",  # no pair of this image that a follow-up could go on from
     "cut_off",  # the reply reached max_tokens
     "empty_answer",
+    "empty_question",  # of a turn of an instruction set
     "answerable",  # the question of a negative can be answered from its image, or a judge is not sure enough
     "gated",  # a score of the question is outside its range in generate.gate, so it was not answered
     "refused",

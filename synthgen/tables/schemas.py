@@ -8,6 +8,7 @@ import pyarrow as pa
 EMBEDDING = pa.list_(pa.float16())
 TAGS = pa.list_(pa.struct([("path", pa.string()), ("score", pa.float32()), ("tagger", pa.string())]))
 STRINGS = pa.list_(pa.string())
+RIGHTS = pa.struct([(name, pa.string()) for name in ("license", "author", "copyright", "source_url", "reserved")])
 
 OBJECTS = pa.schema(
     [
@@ -18,6 +19,9 @@ OBJECTS = pa.schema(
         ("bytes", pa.int64()),  # null where the listing does not say
         ("bucket", pa.int16()),  # of the uri's hash: growth is found bucket by bucket
         ("source_meta", pa.string()),  # JSON: licence, caption, whatever came along
+        ("source", pa.string()),  # the name of its place among several; null for a source without names
+        ("given", pa.string()),  # of a row of an instruction set: its conversation, JSON; null for an image alone
+        ("refused", pa.string()),  # why a row of an instruction set is not used, `reason: detail`; null for all others
     ]
 )
 IMAGES = pa.schema(
@@ -34,6 +38,7 @@ IMAGES = pa.schema(
         ("thumbnail", pa.binary(256)),  # 16 x 16 grey levels, row by row; null in folders of an older synth
         ("flat_share", pa.float32()),  # of the pixels: those of the commonest grey
         ("embedding", EMBEDDING),
+        ("rights", RIGHTS),  # stated by the file or its metadata; null where none are, and in older folders
     ]
 )
 OBJECT_TAGS = pa.schema([("object_id", pa.string()), ("tags", TAGS)])
@@ -50,6 +55,8 @@ PLANNED_IMAGES = pa.schema(
         ("uris", STRINGS),  # of every object with these bytes
         ("tags", TAGS),
         ("source_meta", pa.string()),
+        ("source", pa.string()),  # as in OBJECTS
+        ("rights", RIGHTS),  # as in IMAGES
     ]
 )
 ASSIGNMENTS = pa.schema(
@@ -187,6 +194,8 @@ SHARD_INDEX = pa.schema(
         ("types", STRINGS),  # of the turns
         ("forms", STRINGS),
         ("languages", STRINGS),
+        ("license", pa.string()),  # of the image; null where none is stated, and in older folders
+        ("source", pa.string()),
     ]
 )
 UNPACKED = pa.schema(

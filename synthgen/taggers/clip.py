@@ -26,6 +26,7 @@ from synthgen.config import library
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.config.taxonomy import Taxonomy, Tree, matches
 from synthgen.engines.hub import Download
+from synthgen.engines.kernel_notes import silence_kernel_notes
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
 from synthgen.taggers.download import download_fault
@@ -108,6 +109,7 @@ class ClipTaggerFile(TaggerFile):
 
     def download(self) -> Download | None:
         """Return what open_clip downloads for the names of model and weights; None if it knows of nothing."""
+        silence_kernel_notes()
         import open_clip
 
         if self.model.startswith("hf-hub:"):
@@ -252,6 +254,7 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
         UserMistake: If its weights are not here and cannot be downloaded.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    silence_kernel_notes()
     import open_clip
 
     name = f"local-dir:{spec.folder}" if spec.folder else file.model

@@ -11,6 +11,8 @@ from synthgen.config.strict_yaml import Document
 from synthgen.errors import Mistakes, UserMistake, nearest
 from synthgen.taggers.clip import ClipTaggerFile
 from synthgen.taggers.custom import CustomTaggerFile
+from synthgen.taggers.none import NAME as NO_TAGGER
+from synthgen.taggers.none import NoTaggerFile
 from synthgen.taggers.sidecar import SidecarTaggerFile
 from synthgen.taggers.spec import TaggerFile
 from synthgen.taggers.vlm import VlmTaggerFile
@@ -22,6 +24,7 @@ TAGGER_KINDS: dict[str, type[TaggerFile]] = {
     "open_clip": ClipTaggerFile,
     "vlm": VlmTaggerFile,
     "sidecar": SidecarTaggerFile,
+    NO_TAGGER: NoTaggerFile,
     CUSTOM: CustomTaggerFile,
 }
 

@@ -55,13 +55,17 @@ class SidecarTaggerFile(TaggerFile):
 
 def check_source_tags(specs: Sequence[TaggerSpec], source: SourceConfig) -> None:
     """Raise UserMistake if a tagger reads tags that come along with images, and files bring none with them."""
-    if source.sidecar is not None or source.meta_columns or kind_of_source(source.uri) is not FILES:
+    if any(_brings_tags(place) for place in source.places.values()):
         return
     if spec := next((spec for spec in specs if spec.file.source_tags()), None):
         raise UserMistake(
             f"tagger '{spec.name}' reads tags that come along with the images, and none do: set source.sidecar=.json "
             "for a JSON file beside each image, or source.meta_columns for columns of Parquet files"
         )
+
+
+def _brings_tags(source: SourceConfig) -> bool:
+    return source.sidecar is not None or bool(source.meta_columns) or kind_of_source(source.uri) is not FILES
 
 
 class SidecarTagger:

@@ -6,12 +6,10 @@ kill leaves no half of one.
 """
 
 import contextlib
-import json
+import hashlib
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +23,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from synthgen.errors import Damaged, SynthError, one_line
 from synthgen.train.group import Group
+from synthgen.train.progress import FOLDER, TrainingProgress, checkpoints, digests_of, read_progress, write_progress
 
 KEPT = 2
 TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)  # the others are those of the starting model
-PROGRESS, RANDOM, WRITING = "progress.json", "random.pt", "writing"
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """The state of a training besides weights and optimizer.
-
-    Attributes:
-        steps: Optimizer steps taken.
-        position: Rows taken from the stream.
-        skipped: Unusable rows by reason; a row is counted again in each epoch.
-    """
-
-    steps: int = 0
-    position: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """Return the complete checkpoints, the oldest first."""
-    return sorted((out / "checkpoints").glob("step-*"))
-
-
-def read_progress(out: Path) -> TrainingProgress:
-    """Return the progress of the last checkpoint."""
-    paths = checkpoints(out)
-    if not paths:
-        return TrainingProgress()
-    done = json.loads((paths[-1] / PROGRESS).read_text())
-    return TrainingProgress(done["steps"], done["place"], Counter(done["skipped"]))
+RANDOM, WRITING = "random.pt", "writing"
 
 
 def write_checkpoint(
@@ -68,7 +38,7 @@ def write_checkpoint(
     Raises:
         SynthError: The disk failed, in any of the processes.
     """
-    folder = out / "checkpoints"
+    folder = out / FOLDER
     temporary = folder / WRITING
     if group.is_first:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -81,8 +51,9 @@ def write_checkpoint(
             save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=group.size == 1)
         if group.is_first:
             torch.save(random, temporary / RANDOM)
-            done = {"steps": progress.steps, "place": progress.position, "skipped": progress.skipped}
-            (temporary / PROGRESS).write_text(json.dumps(done))
+        digests = group.gather(_digests(temporary, group))
+        if group.is_first:
+            write_progress(temporary, progress, {name: own for each in digests for name, own in each.items()})
             temporary.rename(folder / f"step-{progress.steps:07d}")
     if group.is_first:
         for old in checkpoints(out)[:-KEPT]:
@@ -100,6 +71,7 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if not paths:
         return TrainingProgress()
     try:
+        _verify(paths[-1], group)
         weights, moments = _states(model, optimizer)
         with _quiet():  # in place, whatever the number of processes was
             state = {"model": weights, "optimizer": moments}
@@ -117,6 +89,32 @@ def load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer, gro
     if group.rank < len(states):
         _set_random_states(states[group.rank])
     return progress
+
+
+def _digests(folder: Path, group: Group) -> dict[str, str]:
+    """Return the digests of the files of a checkpoint that this process wrote; the first one wrote those of all."""
+    own = [path for path in folder.iterdir() if path.name.startswith(f"__{group.rank}_")]
+    if group.is_first:
+        own += [path for path in folder.iterdir() if not path.name.startswith("__")]
+    return {path.name: _digest(path) for path in own}
+
+
+def _verify(folder: Path, group: Group) -> None:
+    """Raise ValueError, in all processes, if a file of a checkpoint is not as it was written.
+
+    torch reads weights without a look at their checksums.
+    """
+    digests = sorted(digests_of(folder).items())
+    changed = [name for name, digest in digests[group.rank :: group.size] if _digest(folder / name) != digest]
+    if every := [name for each in group.gather(changed) for name in each]:
+        raise ValueError(f"{every[0]} was changed")
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _states(model: Any, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:

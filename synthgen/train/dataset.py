@@ -1,39 +1,31 @@
-"""The rows to train on, in an order that depends on the seed and the files alone.
+"""The files to train on.
 
 Files are pinned by digest when training starts, so the run that writes them may grow meanwhile. A run that rewrites its
 shards deletes the older files, and training stops at the first one that is missing.
-
-Files are sorted by a hash of seed, epoch and file digest, and read in groups of at most GROUP_BYTES; the rows of a
-group are sorted by a hash too. So memory holds one group, the order is the same on every machine, and a position in the
-stream of rows is one number.
 """
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthgen.errors import Damaged, UserMistake, one_line
+from synthgen.errors import Damaged, SynthError, UserMistake, one_line
 from synthgen.store import CommitLog, Folder, RunFolder, StageFolder
 from synthgen.store.folder import is_local_fs, open_path
 from synthgen.store.opening import reach
-from synthgen.store.parquet import check_columns_differ, read_in_batches
+from synthgen.store.parquet import read_batches
 from synthgen.store.patterns import expand_home, files_at, split_pattern
 from synthgen.store.remote import path_errors
 from synthgen.store.run_folder import NO_SHARDS
-from synthgen.tables import PACK, SELECT, STRINGS, make_id
-from synthgen.train.turns import TURN_COLUMNS
+from synthgen.tables import PACK, SELECT
+from synthgen.train.forms import Row, columns_of, in_one_form
 
-COLUMNS = ["images", "messages"]
-GROUP_BYTES = 256 * 2**20  # small files are shuffled together up to this size; a larger file is a group alone
 CHUNK_BYTES = 8 * 2**20
-
-# With the lists of turns.TURN_COLUMNS where the file has them.
-Row = dict[str, Any]  # {"images": [{"bytes": …}], "messages": [{"role": …, "content": [{"type": …, "text": …}]}]}
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ def pin(source: str) -> tuple[ShardFile, ...]:
     """Return the Parquet files of a source with their digests.
 
     Args:
-        source: A run's output folder, or a folder, glob or file of Parquet with the columns `images` and `messages`.
+        source: A run's output folder, or a folder, glob or file of Parquet, in one of the forms of forms.py.
 
     Raises:
         UserMistake: The source cannot be reached, or has no rows to train on.
@@ -149,105 +141,42 @@ def _count_rows(file: Any, name: str) -> int:
         parquet = pq.ParquetFile(file, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:  # a broken footer is an OSError
         raise UserMistake(f"{name}: is not a Parquet file ({one_line(error)})") from error
-    if missing := [column for column in COLUMNS if column not in parquet.schema_arrow.names]:
-        raise UserMistake(
-            f"{name}: has no column '{missing[0]}'; shards have images and messages, as `synth run` and TRL write them"
-        )
-    check_columns_differ(name, parquet.schema_arrow.names, COLUMNS)
+    columns_of(parquet.schema_arrow, name)
     return int(parquet.metadata.num_rows)
 
 
-# --- the rows ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Share:
-    """The rows that one of several processes takes of each batch: one of every `size`, from number `rank` on."""
-
-    rank: int = 0
-    size: int = 1
-    batch: int = 1
-
-    def has(self, position: int) -> bool:
-        """Return whether the row at a position of the stream is one of them."""
-        return position % self.batch % self.size == self.rank
-
-
-WHOLE = Share()
-
-
-def rows(files: Sequence[ShardFile], seed: int, start: int, share: Share = WHOLE) -> Iterator[Row]:
-    """Yield rows from position `start` of the stream on, epoch after epoch without end.
-
-    Args:
-        files: The pinned files.
-        seed: Of the order.
-        start: A position of the whole stream.
-        share: Which rows of the stream are read.
+def first_rows(files: Sequence[ShardFile], count: int) -> list[Row]:
+    """Return the first rows of some files, as they stand there.
 
     Raises:
         ShardChanged: A file is missing or is not the one that was pinned.
-        UserMistake: A file that no commit describes cannot be read.
+        UserMistake: A file cannot be read.
     """
-    position, (epoch, skip) = start, divmod(start, sum(file.rows for file in files))
-    while True:
-        shuffle_key = f"{seed}/{epoch}"
-        for group in _groups(files, shuffle_key):
-            places = _shuffled(group, shuffle_key)[skip:]
-            skip = max(0, skip - sum(file.rows for file in group))
-            own = [place for number, place in enumerate(places, position) if share.has(number)]
-            position += len(places)
-            if own:
-                yield from _read_rows(group, own)
-        epoch += 1
+    found = list[Row]()
+    for file in files:
+        fs, path = open_path(file.url)
+        try:
+            with fs.open(path, "rb") as stream:
+                parquet = pq.ParquetFile(stream, pre_buffer=False)
+                columns = columns_of(parquet.schema_arrow, file.url)
+                for batch in read_batches(parquet, columns):
+                    found += map(in_one_form, batch.slice(0, count - len(found)).to_pylist())
+                    if len(found) == count:
+                        return found
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(file, error) from error
+    return found
 
 
-def _groups(files: Sequence[ShardFile], shuffle_key: str) -> Iterator[list[ShardFile]]:
-    """Yield the files in shuffled order, in groups that are read at once."""
-    group: list[ShardFile] = []
-    for file in sorted(files, key=lambda file: make_id("file", shuffle_key, file.sha256)):
-        if group and sum(member.bytes for member in group) + file.bytes > GROUP_BYTES:
-            yield group
-            group = []
-        group.append(file)
-    yield group
-
-
-def _shuffled(group: list[ShardFile], shuffle_key: str) -> list[tuple[int, int]]:
-    """Return the rows of a group in shuffled order, each as the number of its file and its place in the file."""
-    places = [(number, row) for number, file in enumerate(group) for row in range(file.rows)]
-    places.sort(key=lambda place: make_id("row", shuffle_key, group[place[0]].sha256, str(place[1])))
-    return places
-
-
-def _read_rows(group: list[ShardFile], places: Sequence[tuple[int, int]]) -> Iterator[Row]:
-    tables = [_read(file) for file in group]
-    for number, row in places:
-        yield from tables[number].slice(row, 1).to_pylist()
-
-
-def _read(file: ShardFile) -> pa.Table:
+def unreadable(file: ShardFile, error: Exception) -> SynthError:
+    """Return the error to raise for a pinned file that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return ShardChanged(file, "is missing")
     fs, path = open_path(file.url)
-    try:
-        data = fs.cat_file(path)
-    except FileNotFoundError as error:
-        raise ShardChanged(file, "is missing") from error
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
-    try:
-        # An Arrow thread that releases Python's bytes while the interpreter shuts down aborts the process: use none.
-        parquet = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-        described = [name for name in TURN_COLUMNS if _has_strings(parquet.schema_arrow, name)]
-        return read_in_batches(parquet, [*COLUMNS, *described])
-    except (pa.ArrowException, OSError) as error:
-        raise UserMistake(
-            f"{file.url}: cannot be read ({one_line(error)}); replace it with an undamaged copy"
-        ) from error
-
-
-def _has_strings(schema: pa.Schema, name: str) -> bool:
-    """Return whether a column is there and has lists of strings, as the shards of a run have it."""
-    return bool(name in schema.names and schema.field(name).type == STRINGS)
+    with suppress(OSError), fs.open(path, "rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
+            return ShardChanged(file, "was damaged or replaced (its SHA-256 differs)")
+    return UserMistake(f"{file.url}: cannot be read ({one_line(error)}); replace it with an undamaged copy")
 
 
 # --- a changed file ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ are IGNORED everywhere but on the tokens of an answer and on the token that ends
 labelled tokens, decoded, give back its answers. An unusable row is skipped and counted by reason; none is truncated.
 """
 
+import io
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,13 @@ from PIL import Image
 from synthgen.config.source import ImagesConfig
 from synthgen.config.training import TrainConfig
 from synthgen.errors import Failure, UserMistake, one_line
-from synthgen.ingest.images import Unfit, decode
+from synthgen.ingest.images import Unfit, decode_pixels
 from synthgen.train.conversation import ChatTemplate, Messages, Span, UnusableRow, clean_messages, text_of
-from synthgen.train.dataset import Row
+from synthgen.train.forms import Row
 from synthgen.train.turns import Turn, turns_of
 
 IGNORED = -100  # the label of a token without a loss
+BLANK_SIDE = 448  # pixels
 PROCESSOR_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)  # of a processor that refuses an image
 TEMPLATE_FAULTS = ("malformed", "template_refused", "labels_unclear")  # reasons that are likely to hold for every row
 
@@ -77,6 +79,11 @@ class MicroBatch:
         return self.labels.numel() if mask is None else int(mask.sum())  # (batch, tokens) to one number
 
     @property
+    def has_images(self) -> bool:
+        """Whether the vision tower sees anything of it: pixels are its only numbers that are not whole."""
+        return any(tensor.is_floating_point() for tensor in self.inputs.values())
+
+    @property
     def answer_tokens(self) -> int:
         """The number of tokens with a loss; the first token of a row is never predicted."""
         return int((self.labels[:, 1:] != IGNORED).sum())  # (batch, tokens - 1) to one number
@@ -106,7 +113,7 @@ class Encoder:
                 raise UserMistake(f"the chat template of this model does not fit the shards: {failure}")
 
     def encode(self, rows: Sequence[Row]) -> tuple[MicroBatch | None, Counter[str]]:
-        """Encode the usable rows as one micro-batch.
+        """Encode the usable rows as one micro-batch. Either all of them have images, or none has.
 
         Returns:
             The micro-batch, or None if no row is usable, and the number of skipped rows by reason.
@@ -155,7 +162,7 @@ class Encoder:
         if not data:
             raise UnusableRow("unreadable_image", "the row has no bytes for it")
         try:
-            return decode(data, self._limits).image
+            return decode_pixels(data, self._limits)
         except Unfit as unfit:
             raise UnusableRow("unreadable_image", str(unfit)) from unfit
 
@@ -177,9 +184,10 @@ class Encoder:
         Returns:
             The samples as one micro-batch, and for each of them the failure that excludes it, or None.
         """
+        images = {"images": [list(sample.images) for sample in samples]} if samples[0].images else {}
         outputs = self._processor(
             text=[sample.text for sample in samples],
-            images=[list(sample.images) for sample in samples],
+            **images,
             padding=True,
             padding_side="right",
             add_special_tokens=False,  # the template has written them
@@ -215,6 +223,13 @@ class Encoder:
             return self._collate([sample])[1][0]
         except PROCESSOR_ERRORS as error:
             return Failure("processor_refused", one_line(error))
+
+
+def blank_image() -> bytes:
+    """Return an image that every processor takes."""
+    file = io.BytesIO()
+    Image.new("RGB", (BLANK_SIDE, BLANK_SIDE), "grey").save(file, "PNG")
+    return file.getvalue()
 
 
 def _number_answers(offsets: Sequence[Span], spans: Sequence[Span]) -> list[int]:

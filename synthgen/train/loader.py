@@ -13,18 +13,21 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import torch
 
 from synthgen.config.training import TrainConfig
-from synthgen.train import dataset
-from synthgen.train.dataset import Row, ShardFile
+from synthgen.train import stream
 from synthgen.train.encode import Encoder, MicroBatch
+from synthgen.train.feed import Feed
+from synthgen.train.forms import Row
 from synthgen.train.group import ALONE, Group
+from synthgen.train.methods.lengths import pieces
 from synthgen.train.packing import pack
 
+LAST_READ_SECONDS = 20.0  # that a reading thread has to end
 BATCHES_AHEAD = 4  # encoded, or being encoded, before the loop asks for them
 
 
@@ -33,8 +36,9 @@ class Batch:
     """The rows of one optimizer step, or this process's share of them.
 
     Attributes:
-        micro_batches: The usable rows, at most `micro_batch` of them in each, or those of a sequence of `pack_tokens`;
-            tensors on the CPU. None where no row of the share is usable.
+        micro_batches: The usable rows, at most `micro_batch` of them in each, or those of a sequence of `pack_tokens`,
+            and none beside those of another length where that can be; rows of text alone are in some of their own.
+            Tensors on the CPU. None where no row of the share is usable.
         skipped: The rows that are not, by reason.
         position: The number of rows of the whole stream that were taken, these included.
     """
@@ -45,12 +49,12 @@ class Batch:
 
 
 def batches(
-    files: Sequence[ShardFile], processor: Any, settings: TrainConfig, position: int, group: Group = ALONE
+    feed: Feed, processor: Any, settings: TrainConfig, position: int, group: Group = ALONE
 ) -> Generator[Batch, None, None]:
     """Yield batches without end. Closing the generator early stops its threads.
 
     Args:
-        files: The pinned files.
+        feed: The data sets.
         processor: The processor of the model; each thread copies it.
         settings: Batch sizes, limits, seed and threads.
         position: The number of rows of the stream that were taken before.
@@ -60,17 +64,21 @@ def batches(
         ShardChanged: A file is missing or is not the one that was pinned.
         UserMistake: A file cannot be read.
     """
-    share = dataset.Share(group.rank, group.size, settings.batch)
+    share = stream.Share(group.rank, group.size, settings.batch)
     own = sum(share.has(place) for place in range(settings.batch))
     pool, pending = _EncoderPool(processor, settings), deque[Future[Batch]]()
+    rows = stream.rows(feed, settings, position, share)
+    if settings.lengths:
+        epochs = (place // feed.rows for place in count(position) if share.has(place))
+        rows = pieces(rows, epochs, settings.seed, settings.lengths)
     try:
-        with _ReadAhead(dataset.rows(files, settings.seed, position, share), own) as stream:
+        with _ReadAhead(rows, own) as lists:
             error: Exception | None = None
             while True:
                 while len(pending) < BATCHES_AHEAD and not error:
                     position += settings.batch
                     try:
-                        pending.append(pool.submit(next(stream) if own else [], position))
+                        pending.append(pool.submit(next(lists) if own else [], position))
                     except Exception as found:  # raised where its batch would come, after those before it
                         error = found
                 if not pending and error:
@@ -121,8 +129,7 @@ class _EncoderPool:
     def _encode(self, rows: list[Row], position: int) -> Batch:
         encoder = self._idle.get()
         try:
-            chunks = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
-            results = [encoder.encode(chunk) for chunk in chunks]
+            results = [encoder.encode(chunk) for chunk in chunks(rows, self._size)]
         finally:
             self._idle.put(encoder)
         skipped = Counter[str]()
@@ -130,8 +137,18 @@ class _EncoderPool:
             skipped += reasons
         usable = [micro_batch for micro_batch, _ in results if micro_batch and micro_batch.answer_tokens]
         if self._pack_tokens:
-            usable = pack(usable, self._pack_tokens)
+            kinds = ([each for each in usable if each.has_images is kind] for kind in (False, True))
+            usable = [sequence for kind in kinds for sequence in pack(kind, self._pack_tokens)]
         return Batch([_pin_memory(micro_batch) for micro_batch in usable], skipped, position)
+
+
+def chunks(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
+    """Yield the rows of each micro-batch, those of about one length together, and those of text alone apart."""
+    for has_images in (False, True):
+        own = [row for row in rows if bool(row["images"]) is has_images]
+        if size < len(own):
+            own.sort(key=lambda row: int(row["length"]))
+        yield from (own[start : start + size] for start in range(0, len(own), size))
 
 
 def _pin_memory(micro_batch: MicroBatch) -> MicroBatch:
@@ -151,6 +168,7 @@ class _ReadAhead:
         self._rows, self._size = rows, size
         self._lists: queue.Queue[list[Row] | Exception] = queue.Queue(2 * BATCHES_AHEAD)
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
 
     def _read(self) -> None:
         item: list[Row] | Exception = []
@@ -171,8 +189,9 @@ class _ReadAhead:
         return item
 
     def __enter__(self) -> "_ReadAhead":
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._thread.join(LAST_READ_SECONDS)  # it may be copying a shard, and copies are deleted after training

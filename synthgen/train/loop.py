@@ -13,25 +13,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from synthgen.config.training import TrainConfig
-from synthgen.errors import SynthError, UserMistake
-from synthgen.train import lora, packing, pretrained
+from synthgen.errors import SynthError
+from synthgen.train import lora, packing, pretrained, trials
+from synthgen.train import mixture as mixing
 from synthgen.train import monitor as monitoring
 from synthgen.train.agreement import Step, agree
-from synthgen.train.checkpoints import TrainingProgress, load_checkpoint, write_checkpoint
-from synthgen.train.dataset import ShardFile, rows
-from synthgen.train.encode import IGNORED, Encoder, MicroBatch
+from synthgen.train.checkpoints import load_checkpoint, write_checkpoint
+from synthgen.train.feed import Feed
+from synthgen.train.finished import score_after
 from synthgen.train.group import ALONE, Group
-from synthgen.train.loader import Batch, batches, describe_skipped, to_device
-from synthgen.train.loss import answer_loss, answer_losses, turn_losses
+from synthgen.train.image_size import image_size, tell_model
+from synthgen.train.loader import Batch, batches, to_device
+from synthgen.train.loss import judge_answers, turn_losses, weigh
+from synthgen.train.measure import Measure
+from synthgen.train.methods.prepare import prepare
+from synthgen.train.methods.retention import retain
 from synthgen.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from synthgen.train.plots import write_plots
+from synthgen.train.progress import TrainingProgress
 from synthgen.train.record import trim_log
+from synthgen.train.seen import Seen
 from synthgen.train.sharding import shard, sum_gradients, whole_norm, whole_weights
 from synthgen.train.turns import TurnLoss
 
@@ -45,7 +52,7 @@ Line = dict[str, Any]  # of log.jsonl
 class TrainingRun:
     """The inputs, the output folder and the settings of a training."""
 
-    files: Sequence[ShardFile]
+    feed: Feed
     model: str  # a folder or a hub name, as typed
     folder: Path  # the model's files
     out: Path
@@ -71,7 +78,9 @@ UNWATCHED = Watch()
 def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, watch: Watch) -> TrainingProgress:
     """Train a model in every process of a group, and save it where the last step was taken."""
     model.to(group.device)
+    tell_model(model, image_size(run.folder, run.settings))
     pretrained.set_trainable(model, run.settings.what)
+    prepare(model, processor, run.settings)
     if run.settings.lora:
         torch.manual_seed(run.settings.seed)  # the adapters begin alike in every process, and in every start
         lora.add_adapters(model, run.settings.lora)
@@ -80,6 +89,7 @@ def learn_and_save(run: TrainingRun, model: Any, processor: Any, group: Group, w
     shard(model, group)
     progress = learn(run, model, processor, group, watch)
     if progress.steps == run.settings.steps:
+        score_after(run, model, processor, group)
         weights = whole_weights(model, group)
         if group.is_first:
             weights = lora.merge(weights, run.settings.lora) if run.settings.lora else weights
@@ -106,45 +116,84 @@ def learn(
     """
     settings = run.settings
     torch.manual_seed(settings.seed + group.rank)
-    optimizer = make_optimizer([weight for weight in model.parameters() if weight.requires_grad], settings)
-    monitor = monitoring.Monitor(
-        run.out, model, group
-    )  # before a checkpoint is loaded: its weights are those of the start
+    optimizer = _optimizer(run, model, processor)
+    # Before a checkpoint is loaded: its weights are those of the start.
+    monitor = monitoring.Monitor(run.out, model, group)
     progress = load_checkpoint(run.out, model, optimizer, group)
-    log = trim_log(run.out, progress.steps) if group.is_first else []
-    if group.is_first:
-        trim_log(run.out, progress.steps, monitoring.FILE)
+    log, seen = _trimmed_log(run, progress.steps, group), Seen(run.out, progress.steps, is_writing=group.is_first)
     model.train()
-    spare = _spare(run, processor) if group.size > 1 else None
+    spares = trials.spares(processor, settings) if group.size > 1 else None
+    measure = Measure(run.feed, settings, processor, spares, group)
     if settings.pack_tokens:
-        _check_packing(run, model, processor, group)
-    loader = batches(run.files, processor, settings, progress.position, group)
+        trials.check_packing(run.feed, settings, model, processor, group)
+    if not progress.steps and measure.is_due(0):
+        monitor.write_held_out(0, measure.answers(model))
+    loader = batches(run.feed, processor, settings, progress.position, group)
     with contextlib.closing(loader), _appending(run.out / "log.jsonl", group) as write:
         started = time.monotonic()
         while progress.steps < settings.steps:
-            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spare, group))
-            waited = time.monotonic() - started
-            rate = learning_rate(progress.steps, settings)
-            taken = step(model, optimizer, planned, rate, group, watch)
+            planned = _next_step(run, processor, loader, lambda batch: agree(batch, spares, group))
+            waited, rate = time.monotonic() - started, learning_rate(progress.steps, settings)
+            taken = step(model, optimizer, replace(planned, weights=progress.mixture.weights), rate, group, watch)
             rows = (progress.position, planned.position)
-            progress = TrainingProgress(progress.steps + 1, planned.position, progress.skipped + planned.skipped)
+            progress = _after(progress, planned, taken, run, group)
             started, seconds = time.monotonic(), time.monotonic() - started
             # "seconds" is the time since the step before, including the seconds "waited" for the loader.
-            log.append({"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens})
-            log[-1] |= {"norm": taken.norm, "seconds": seconds, "waited": waited}
+            line = {"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens}
+            log.append({**line, "norm": taken.norm, "seconds": seconds, "waited": waited})
             write(log[-1])
             monitor.add(log, taken.turns, rows)
+            seen.add(progress.steps, taken.turns)
             if group.is_first:
                 watch.show(log)
             is_end = taken.is_stopping or progress.steps == settings.steps
             is_kept = is_end or progress.steps % settings.checkpoint_every == 0
             if is_kept or monitoring.is_due(progress.steps):
                 monitor.write(progress.steps)
+            if measure.is_due(progress.steps):
+                monitor.write_held_out(progress.steps, measure.answers(model))
             if is_kept:
-                write_checkpoint(run.out, model, optimizer, progress, group)
+                _keep(run, model, optimizer, progress, seen, group)
             if is_end:
                 break
     return progress
+
+
+def _trimmed_log(run: TrainingRun, steps: int, group: Group) -> list[Line]:
+    """Remove what follows step `steps` from the logs; return the lines of that of the steps."""
+    if not group.is_first:
+        return []
+    for name in (monitoring.FILE, *((mixing.FILE,) if run.settings.mixture else ())):
+        trim_log(run.out, steps, name)
+    return trim_log(run.out, steps)
+
+
+def _optimizer(run: TrainingRun, model: Any, processor: Any) -> torch.optim.Optimizer:
+    """Return the optimizer of the trainable weights, which are those of the start."""
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = make_optimizer(trainable, run.settings)
+    if run.settings.retain:
+        retain(model, optimizer, processor, run.settings, run.out)
+    return optimizer
+
+
+def _keep(
+    run: TrainingRun, model: Any, optimizer: torch.optim.Optimizer, progress: TrainingProgress, seen: Seen, group: Group
+) -> None:
+    """Write what was seen, then a checkpoint, before which nothing that it covers may be missing, then the plots."""
+    seen.write(progress.steps)
+    write_checkpoint(run.out, model, optimizer, progress, group)
+    if group.is_first:
+        write_plots(run.out)
+
+
+def _after(
+    progress: TrainingProgress, planned: Step, taken: "StepTaken", run: TrainingRun, group: Group
+) -> TrainingProgress:
+    """Return the progress after a step."""
+    number, out = progress.steps + 1, run.out if group.is_first else None
+    mixture = mixing.advance(progress.mixture, number, taken.turns, run.settings.mixture, out)
+    return TrainingProgress(number, planned.position, progress.skipped + planned.skipped, mixture)
 
 
 def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed: Callable[[Batch], Step]) -> Step:
@@ -160,53 +209,8 @@ def _next_step(run: TrainingRun, processor: Any, loader: Iterator[Batch], agreed
         if planned.answer_tokens:
             return replace(planned, skipped=skipped)
         empty += run.settings.batch
-        if empty >= sum(file.rows for file in run.files):
-            _first_usable(run, processor)
-
-
-def _trim_logs(run: TrainingRun, steps: int, group: Group) -> list[Line]:
-    """Remove what follows step `steps` from the log and from the rows of the monitor; return the lines of the log."""
-    if not group.is_first:
-        return []
-    trim_log(run.out, steps, monitoring.FILE)
-    return trim_log(run.out, steps)
-
-
-def _check_packing(run: TrainingRun, model: Any, processor: Any, group: Group) -> None:
-    """Try whether the model keeps the first two usable rows apart. Raises UserMistake if it does not."""
-
-    def loss(micro_batch: MicroBatch) -> float:
-        with torch.no_grad():
-            return answer_loss(model, to_device(packing.with_axes(model, micro_batch), group.device)).item()
-
-    model.eval()
-    packing.check_apart(model, _first_usable(run, processor, 2), loss)
-    model.train()
-
-
-def _spare(run: TrainingRun, processor: Any) -> MicroBatch:
-    """Return the first usable row with labels that are all ignored. Raises UserMistake if there is none."""
-    (usable,) = _first_usable(run, processor)
-    return replace(usable, labels=torch.full_like(usable.labels, IGNORED))
-
-
-def _first_usable(run: TrainingRun, processor: Any, count: int = 1) -> list[MicroBatch]:
-    """Return the first usable rows of the stream, each in a micro-batch of its own.
-
-    Raises:
-        UserMistake: There is none.
-    """
-    encoder, skipped, total = Encoder(processor, run.settings), Counter[str](), sum(file.rows for file in run.files)
-    usable: list[MicroBatch] = []
-    for row in islice(rows(run.files, run.settings.seed, 0), total):
-        micro_batch, failed = encoder.encode([row])
-        usable += [micro_batch] if micro_batch and micro_batch.answer_tokens else []
-        if len(usable) == count:
-            return usable
-        skipped += failed
-    if usable:
-        return usable * count
-    raise UserMistake(f"none of the {total:,} rows can be trained on: {describe_skipped(skipped)}")
+        if empty >= run.feed.rows:
+            trials.first_usable(run.feed, run.settings, processor)
 
 
 @contextlib.contextmanager
@@ -264,11 +268,11 @@ def step(
     for number, micro_batch in enumerate(planned.micro_batches, start=1):
         sum_gradients(model, group, is_last=number == len(planned.micro_batches))
         placed = to_device(packing.with_axes(model, micro_batch), group.device)
-        losses = answer_losses(model, placed)  # (batch, tokens - 1) float32
-        loss = losses.sum() / planned.answer_tokens  # () float32
+        losses, is_right = judge_answers(model, placed)  # (batch, tokens - 1) float32 both
+        loss = weigh(placed, losses, planned.weights).sum() / planned.answer_tokens  # () float32
         (loss * group.size).backward()  # adds to a gradient of each trainable weight; FSDP takes the mean
-        own += loss.item()
-        turns += turn_losses(placed, losses.detach())
+        own += (losses.detach().sum() / planned.answer_tokens).item()
+        turns += turn_losses(placed, losses.detach(), is_right)
     shared = group.gather((own, group.is_first and watch.is_stopping(), turns))
     mean, turns = sum(each for each, _, _ in shared), [turn for _, _, each in shared for turn in each]
     if not math.isfinite(mean):
@@ -282,8 +286,11 @@ def step(
 
 
 def _not_finite(mean: float, turns: Sequence[TurnLoss]) -> str:
-    pairs = [turn.turn.pair_id for turn in turns if turn.turn.pair_id and not math.isfinite(turn.loss)]
+    broken = [turn.turn for turn in turns if not math.isfinite(turn.loss)]
+    pairs = [turn.pair_id for turn in broken if turn.pair_id]
+    samples = list(dict.fromkeys(turn.sample for turn in broken if turn.sample))
     named = f" in pair {', '.join(pairs[:NAMED_PAIRS])}" if pairs else ""
+    named += f" in {', '.join(samples[:NAMED_PAIRS])}" if samples else ""
     return f"the loss is {mean}{named}; start again into another --out with a lower train.learning_rate"
 
 

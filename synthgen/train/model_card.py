@@ -22,7 +22,7 @@ from synthgen.store import Folder
 
 CARD = "README.md"
 HARDEST = 10  # types that are shown
-OF_DATA = ("Known faults", "Licences")  # sections of the card of the data that hold for a model too
+OF_DATA = ("Known faults", "Rights to the images")  # sections of the card of the data that hold for a model too
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -22,7 +22,7 @@ from synthgen.train.turns import TurnLoss
 
 FILE = "monitor.jsonl"
 EVERY = 20  # steps in a row
-VIEWS = ("family", "type", "form", "language")
+VIEWS = ("family", "type", "form", "language", "source", "branch", "turn")
 USUAL_STEPS, FEWEST_STEPS = 20, 10  # before a step, with which it is compared
 DEVIATIONS = 7.5  # a spike is so many median absolute deviations above their median: five standard ones of a bell curve
 LEAST_DEVIATION = 0.02  # of the median, so that the noise of a loss that has settled is no spike
@@ -90,6 +90,18 @@ class Monitor:
                 self._board.add_scalar(name, value, step)
             self._board.flush()
 
+    def write_held_out(self, step: int, turns: Sequence[TurnLoss]) -> None:
+        """Write a row on the answers that are held out, as the model is after a step; `turns` are all there are."""
+        if not self._group.is_first or not turns:
+            return
+        found = {"all": {"all": _mean(turns)}, **mean_losses(turns)}
+        self._append({"step": step, "held_out": found})
+        if self._board:
+            for view, values in found.items():
+                for value, mean in values.items():
+                    self._board.add_scalar(f"held out by {view}/{value}", mean["right"], step)
+            self._board.flush()
+
     def _append(self, line: Line) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -111,7 +123,7 @@ def mean_losses(turns: Sequence[TurnLoss]) -> dict[str, dict[str, dict[str, floa
     for view in VIEWS:
         members = defaultdict[str, list[TurnLoss]](list)
         for turn in turns:
-            if value := getattr(turn.turn, view):
+            for value in turn.turn.values(view):
                 members[value].append(turn)
         found[view] = {value: _mean(members[value]) for value in sorted(members)}
     return found
@@ -123,12 +135,14 @@ def _mean(turns: Sequence[TurnLoss]) -> dict[str, float]:
         "loss": sum(turn.loss for turn in turns) / max(1, tokens),
         "answers": len(turns),
         "answer_tokens": tokens,
+        **({} if turns[0].right is None else {"right": statistics.fmean(turn.is_right for turn in turns)}),
     }
 
 
 def _describe(turn: TurnLoss) -> Line:
     return {
         "pair_id": turn.turn.pair_id,
+        "sample": turn.turn.sample,
         "type": turn.turn.type,
         "loss": turn.mean,
         "answer_tokens": turn.answer_tokens,

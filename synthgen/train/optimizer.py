@@ -18,8 +18,9 @@ BETAS = (0.9, 0.95)
 
 def make_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer of some parameters, which are all of the dtype that the settings name."""
+    decay = 0.0 if settings.new_tokens else settings.weight_decay  # the rows of the other tokens stay as they are
     groups = [
-        {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in parameters if weight.ndim >= 2], "weight_decay": decay},
         {"params": [weight for weight in parameters if weight.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]

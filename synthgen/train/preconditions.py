@@ -1,6 +1,7 @@
 """What `synth train` checks before torch is loaded: packages, shards, the starting model and the output folder."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from synthgen.config.training import TrainConfig
@@ -9,9 +10,12 @@ from synthgen.errors import UserMistake
 from synthgen.store.patterns import expand_home
 from synthgen.store.remote import path_errors
 from synthgen.train import dataset
+from synthgen.train.schedule import Schedule
+
+BEFORE_THE_RECORD = ("lease", "feed")  # what a training writes before its record
 
 
-def check(shards: str, model: str, out: Path, settings: TrainConfig) -> None:
+def check(schedule: Schedule, model: str, out: Path) -> None:
     """Check the arguments of a training.
 
     Raises:
@@ -20,6 +24,20 @@ def check(shards: str, model: str, out: Path, settings: TrainConfig) -> None:
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             raise missing_packages(name, f"No module named '{name}'")
+    for stage in schedule.stages:
+        _check_packages(stage.settings)
+    find_model(model)
+    places = [schedule.folder(out, number) for number in range(len(schedule.stages))]
+    for place in places:
+        check_out(place)
+    if places != [out]:
+        check_out(out, ("recipe.json", *(place.name for place in places)))
+    if not any((place / "training.json").is_file() for place in places):  # they have their own record of the shards
+        for source in schedule.sources.values():
+            dataset.find(source)
+
+
+def _check_packages(settings: TrainConfig) -> None:
     if settings.lora and importlib.util.find_spec("peft") is None:
         raise UserMistake("train.lora needs peft; get it with: pip install peft")
     if needs_torchao(settings) and importlib.util.find_spec("torchao") is None:
@@ -27,10 +45,6 @@ def check(shards: str, model: str, out: Path, settings: TrainConfig) -> None:
             f"train.precision {settings.precision}" if settings.optimizer == "adamw" else "train.optimizer adamw_8bit"
         )
         raise UserMistake(f"{kind} needs torchao; get it with: pip install torchao")
-    find_model(model)
-    check_out(out)
-    if not (out / "training.json").is_file():  # what was started has its own record of the shards
-        dataset.find(shards)
 
 
 def needs_torchao(settings: TrainConfig) -> bool:
@@ -61,9 +75,15 @@ def find_model(name: str) -> Path | None:
     return None
 
 
-def check_out(out: Path) -> None:
-    """Raise UserMistake if the output folder of a training holds other files."""
+def check_out(out: Path, own: Sequence[str] = ()) -> None:
+    """Raise UserMistake if the output folder of a training holds other files.
+
+    Args:
+        out: The folder.
+        own: Names in it that are no others, beside those of every training that has not begun.
+    """
     with path_errors(f"--out {out}"):
-        is_taken = out.is_file() or (out.is_dir() and any(path.name != "lease" for path in out.iterdir()))
+        names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+        is_taken = out.is_file() or bool(names - {*BEFORE_THE_RECORD, *own})
         if is_taken and not (out / "training.json").is_file():
             raise UserMistake(f"--out {out}: holds other files; give a new or empty folder")

@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from synthgen.config.training import TrainConfig
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
 from synthgen.train.checkpoints import whole
+from synthgen.train.image_size import ImageSize, image_size, tell_processor
 from synthgen.train.preconditions import find_model
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -69,12 +71,13 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def load_processor(name: str, folder: Path) -> Any:
+def load_processor(name: str, folder: Path, settings: TrainConfig | None = None) -> Any:
     """Return the processor of a vision-language model; reads no weights.
 
     Args:
         name: The model as typed, for messages.
         folder: Its files.
+        settings: Bound the size of images.
 
     Raises:
         UserMistake: The model cannot be trained here: no vision, no chat template, no fast tokenizer.
@@ -87,7 +90,9 @@ def load_processor(name: str, folder: Path) -> Any:
                 f"--model {name}: is not a vision-language model that transformers knows (its type is {model_type})"
             )
         loader: Any = AutoProcessor  # untyped
-        processor = loader.from_pretrained(folder)
+        size = image_size(folder, settings) if settings else ImageSize()
+        processor = loader.from_pretrained(folder, **size.processor)
+        tell_processor(processor, size)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelUnavailable(
             f"--model {name}: cannot be read by transformers without remote code ({one_line(error)})"

@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from synthgen.errors import JobFailing, SynthError, one_line
 from synthgen.train import loop, pretrained
-from synthgen.train.checkpoints import TrainingProgress, read_progress
 from synthgen.train.group import joined_group
 from synthgen.train.loop import TrainingRun, Watch
+from synthgen.train.progress import TrainingProgress, read_progress
 from synthgen.train.record import last_lines
 from synthgen.workers import leave_ray
 from synthgen.workers.cluster import join_ray
@@ -57,7 +58,7 @@ def _fit(run: TrainingRun) -> None:
     with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
         TorchTrainer(
             _work,
-            train_loop_config={"run": replace(run, out=run.out.resolve())},
+            train_loop_config={"run": _from_root(run)},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ray.train.ScalingConfig(num_workers=run.settings.processes, use_gpu=gpus),
             run_config=ray.train.RunConfig(
@@ -66,12 +67,23 @@ def _fit(run: TrainingRun) -> None:
         ).fit()
 
 
+def _from_root(run: TrainingRun) -> TrainingRun:
+    """Return a training with paths that mean the same in the working folder of another process."""
+    scratch = run.settings.scratch and str(Path(run.settings.scratch).absolute())
+    return replace(
+        run,
+        out=run.out.resolve(),
+        feed=replace(run.feed, folder=run.feed.folder.resolve()),
+        settings=run.settings.model_copy(update={"scratch": scratch}),
+    )
+
+
 def _work(config: dict[str, Any]) -> None:
     """Train as one process of the group."""
     run: TrainingRun = config["run"]
     logging.getLogger("synthgen").setLevel(logging.INFO)
     loop.silence_transformers()
-    processor = pretrained.load_processor(run.model, run.folder)
+    processor = pretrained.load_processor(run.model, run.folder, run.settings)
     model = pretrained.load_model(run.model, run.folder, run.settings.precision)
     loop.learn_and_save(run, model, processor, joined_group(), Watch((run.out / STOP).exists))
 

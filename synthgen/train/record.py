@@ -1,6 +1,7 @@
 """The output folder of a training: its settings and its log; checkpoints.py has its checkpoints.
 
-`training.json` pins the settings and the files, and gets the result at the end; `log.jsonl` has one line a step, and
+`training.json` pins the settings and the files, and gets the result at the end; `recipe.json` names the folders of a
+recipe's stages, each of which is a training of its own. `log.jsonl` has one line a step, and
 `monitor.jsonl` what monitor.py gathers from several. A record is written under another name and renamed, so a kill
 leaves none incomplete; the logs are appended to, and a kill may cut a last line.
 """
@@ -9,55 +10,53 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synthgen.config.training import TrainConfig
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import Damaged, SettingsChanged, UserMistake
 from synthgen.store import Folder
-from synthgen.train.checkpoints import checkpoints
-from synthgen.train.dataset import absolute_url, pin
 from synthgen.train.preconditions import check_out
+from synthgen.train.progress import checkpoints
+
+if TYPE_CHECKING:
+    from synthgen.train.loop import TrainingRun
 
 END_BYTES = 20_000  # of a log
 LOG = "log.jsonl"
-FORMAT = 2  # 1 had a file a checkpoint
+RECIPE = "recipe.json"
+FORMAT = 3  # 1 had a file a checkpoint, 2 one data set
 # Settings that do not change the result.
-FREE_SETTINGS = {"workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"}
+FREE_SETTINGS = {
+    *("workers", "checkpoint_every", "micro_batch", "pack_tokens", "processes", "recompute"),
+    *("scratch", "held_out_rows", "held_out_every", "score_after"),
+}
 
 
 # --- training.json ----------------------------------------------------------------------------------------------------
 
 
-def open_record(shards: str, folder: Path, out: Path, settings: TrainConfig) -> dict[str, Any]:
-    """Return the record in training.json, or a new one with the files as they are now.
+def open_record(run: "TrainingRun") -> dict[str, Any]:
+    """Return the record in training.json, or a new one with the files of the run.
 
     A training without a checkpoint counts as not started: its files are pinned again.
 
-    Args:
-        shards: The source of the rows, as `pin` takes it.
-        folder: The files of the model.
-        out: The output folder.
-        settings: The settings of this start.
-
     Raises:
-        SettingsChanged: The folder holds a training with other settings, shards or model.
-        UserMistake: The folder holds other files, or the shards cannot be used.
+        SettingsChanged: The folder holds a training with other settings, data or model.
+        UserMistake: The folder holds other files.
     """
-    path = out / "training.json"
-    check_out(out)
+    check_out(run.out)
     shape = {
-        "shards": absolute_url(shards),
-        "model": folder_digest(folder),
-        **settings.model_dump(mode="json", exclude=FREE_SETTINGS),
+        "data": {each.name: [each.source, run.feed.weights[each.name]] for each in run.feed.taken},
+        "model": folder_digest(run.folder),
+        **run.settings.model_dump(mode="json", exclude=FREE_SETTINGS),
     }
-    record: dict[str, Any] = _read_record(path) if path.is_file() else {"result": None}
-    if not record["result"] and not checkpoints(out):
-        files = [asdict(file) for file in pin(shards)]
-        return {"format": FORMAT, "model": str(folder), "shape": shape, "result": None, "files": files}
-    _check_unchanged(out, record["shape"], shape)
+    record = read_record(run.out) or {"result": None}
+    if not record["result"] and not checkpoints(run.out):
+        record = {"format": FORMAT, "model": str(run.folder), "shape": shape, "result": None}
+        feed = os.path.relpath(run.feed.folder, run.out)  # a training may be moved
+        return {**record, "data": run.feed.record(), "feed": feed}
+    _check_unchanged(run.out, record["shape"], shape)
     return record
 
 
@@ -70,10 +69,20 @@ def read_state(out: Path) -> tuple[bytes, ...]:
     return path.read_bytes() if path.is_file() else b"", *(os.fsencode(file.name) for file in checkpoints(out))
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(out: Path) -> dict[str, Any] | None:
+    """Return the record of a training; None if there is none.
+
+    Raises:
+        Damaged: It is damaged.
+        UserMistake: Another version of synth wrote it.
+    """
+    path = out / "training.json"
+    if not path.is_file():
+        return None
     try:
         record: dict[str, Any] = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        record["format"]
+    except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{path}: is not the record of a training ({error}); use another --out") from error
     if record.get("format") != FORMAT:
         raise UserMistake(
@@ -95,6 +104,22 @@ def _check_unchanged(out: Path, recorded: dict[str, Any], current: dict[str, Any
 def write_record(out: Path, record: dict[str, Any]) -> None:
     """Write training.json."""
     _write(out / "training.json", json.dumps(record, indent=1).encode())
+
+
+def write_recipe(out: Path, stages: Sequence[str]) -> None:
+    """Write recipe.json, which names the folders of the stages that are finished."""
+    _write(out / RECIPE, json.dumps({"stages": list(stages)}, indent=1).encode())
+
+
+def stage_folders(out: Path) -> list[Path]:
+    """Return the folders of the trainings in an output folder: those of a recipe's finished stages, or itself."""
+    path = out / RECIPE
+    if not path.is_file():
+        return [out]
+    try:
+        return [out / str(name) for name in json.loads(path.read_bytes())["stages"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{path}: is not the record of a recipe ({error}); start its training again") from error
 
 
 # --- log.jsonl --------------------------------------------------------------------------------------------------------

@@ -8,13 +8,16 @@ with it, but a bug must not hide among the counts.
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from synthgen.errors import JobFailing
 from synthgen.ingest.sources import GONE
 from synthgen.store import Receipt, StageFolder
-from synthgen.tables import score_failure
+from synthgen.tables import NOT_APPLICABLE, score_failure
+from synthgen.tables.passes import DECIDED, TAKEN, taken_from
 
 OUTSIDE = ("call_failed", "call_timeout", "image_unreadable", "unreadable", "tagger_failed", "code_failed")
 OF_CODE = ("code_failed", "score_failed", "tagger_failed")  # reasons whose first row is reported
@@ -62,11 +65,19 @@ class CircuitBreaker:
         causes = {"score_failed", *(OUTSIDE if self._table not in receipt.tables else ())}
         tables = [name for name in receipt.tables if name.startswith("scores/")]
         if not any(count > 0 and _kind(name) in causes for name, count in receipt.counts.items()):
+            if receipt.counts and all(
+                _kind(name) in (TAKEN, DECIDED) for name, count in receipt.counts.items() if count > 0
+            ):
+                return  # no call was made
             for table in tables:
                 self._score_rows[table] = 0
             return
         for table in tables:
-            reasons = [reason for file in self._files(receipt, table) for reason in file.column("reason").to_pylist()]
+            reasons = [
+                row["reason"] for file in self._files(receipt, table) for row in file.to_pylist() if _is_made(row)
+            ]
+            if not reasons:
+                continue
             has_failed = all(score_failure(reason) in causes and not reason.endswith(GONE) for reason in reasons)
             self._score_rows[table] = self._score_rows[table] + len(reasons) if has_failed else 0
             if self._score_rows[table] >= ROWS_IN_A_ROW:
@@ -103,6 +114,11 @@ class CircuitBreaker:
             f"{self._stage.spec.folder}: {what} failed one after the other, the last one as {last}; "
             f"fix the cause, then redo them with `synth retry {self._stage.out.url}`"
         )
+
+
+def _is_made(score: Mapping[str, Any]) -> bool:
+    """Return whether a row took a call: one that does not apply or was taken over says nothing of engines."""
+    return taken_from(score["detail"]) is None and not (score["reason"] or "").startswith(NOT_APPLICABLE)
 
 
 def _kind(count: str) -> str:

@@ -451,7 +451,7 @@ def test_another_image_column_is_refused_even_as_an_update_once_rows_are_listed(
     opened = open_small("source.image_column=img")
     assert is_new(opened, "edit") is False, "no row is listed"
     folder = RunFolder(opened.out)
-    listed = table([object_row(f"{started}/p.parquet", "v", 0, None, None)], OBJECTS)
+    listed = table([object_row(f"{started}/p.parquet", "v", 0)], OBJECTS)
     with Lease.take(opened.out) as lease:
         file = folder.stage(LIST).write("objects", "e001-00000", 1, listed)
         folder.commit(LIST, Receipt("e001-00000", 1, {"objects": TablePart((file,), "f")}), lease)

@@ -22,6 +22,9 @@ OBJECTS = [  # object_id, uri, image_id, row
     ("o9", f"{ROOT}/deep/all.parquet", "i9", 7),
     ("o10", f"{ROOT}/deep/rows.parquet", None, 0),
     ("o11", f"{ROOT}/deep/rows.parquet", None, 1),
+    ("o12", f"{ROOT}/scans/a.pdf#page=1", "i12", None),
+    ("o13", f"{ROOT}/scans/a.pdf#page=2", "i13", None),
+    ("o14", "s3://bucket/s.tar#x/7.jpg", "i14", None),
     ("gone", "", None, None),
 ]
 
@@ -55,6 +58,10 @@ def refusals(*names: str) -> list[str]:
         ("x/fish.png", {"o7"}),
         ("all.parquet", {"o8"}),
         ("deep/rows.parquet", {"o10", "o11"}),
+        ("scans/a.pdf", {"o12", "o13"}),
+        ("a.pdf#page=2", {"o13"}),
+        ("s3://bucket/s.tar", {"o14"}),
+        ("7.jpg", {"o14"}),
     ],
 )
 def test_a_name_means_its_objects(name: str, ids: set[str]) -> None:

@@ -1,6 +1,7 @@
 """The price of scoring passes: what `synth plan` says of each, and that its prices add up."""
 
 import asyncio
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,49 @@ def test_a_budget_pays_for_the_passes_of_new_pairs_too(world: ScoredWorld) -> No
     assert any("not in the budget, as they are not measured: the passes third" in note for note in unmeasured["notes"])
 
 
+SMALL = "score.small={model: small, scores: [answer], engine: {kind: scripted, options: {junk: 0.3}}}"
+LARGE = "score.large={model: large, scores: [answer], after: {score: small.answer}}"
+
+
+def test_a_pass_that_waits_is_priced_for_the_pairs_that_are_left_open(world: ScoredWorld, here: list[Any]) -> None:
+    pairs = len(world.pairs())
+    before = plan(world, SMALL, LARGE)["passes"][1]
+    assert (before["pairs"], before["of"], before["open_share"]) == (pairs, pairs, None)
+    assert any(
+        "scores at most" in line and "(how many is not known yet)" in line for line in lines(world, SMALL, LARGE)
+    )
+    measured = plan(world, SMALL, LARGE, profile=12)["passes"][1]
+    assert here == ["small", "large"] and 0 < measured["open_share"] < 1
+    assert measured["pairs"] == math.ceil(pairs * measured["open_share"])
+    assert measured["prompt_tokens"] == pytest.approx(100 * pairs * measured["open_share"], abs=1)
+    world.run(SMALL)
+    left = sum(row["value"] is None for row in world.scores("small.answer").values())
+    exact = plan(world, SMALL, LARGE)["passes"][1]
+    assert (exact["pairs"], exact["of"], exact["open_share"]) == (left, left, left / pairs)
+    assert exact["prompt_tokens"] == 100 * left
+    more = plan(world, SMALL, LARGE, MORE)
+    asked = more["total"]["to_ask"]
+    assert more["passes"][1]["pairs"] == math.ceil(left + asked * left / pairs)
+    shown = f"scores about {more['passes'][1]['pairs']} of {left + asked} pairs, those that small.answer leaves open,"
+    assert any(shown in line for line in lines(world, SMALL, LARGE, MORE))
+    world.run(SMALL, LARGE)
+    assert [each["pairs"] for each in plan(world, SMALL, LARGE)["passes"]] == [0, 0]
+    edited = plan(world, SMALL.replace("small, scores", "other, scores"), LARGE)["passes"]
+    assert edited[1]["open_share"] is None, "what another model will leave open is not known"
+
+
+def test_a_pass_that_waits_never_runs_beside_the_one_it_waits_for(
+    world: ScoredWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, names = world.job(LARGE, SMALL, THIRD), ["large", "small", "third"]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(pass_pricing, "gpu_names", list)
+    assert order_of(job, names).endswith("passes run in this order: small and third side by side, then large")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere")
+    assert order_of(job, names).endswith("else one after the other; large waits for small")
+
+
 def test_the_plan_says_which_passes_run_side_by_side(world: ScoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.job(SECOND, THIRD)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -139,3 +183,13 @@ def test_the_plan_says_which_passes_run_side_by_side(world: ScoredWorld, monkeyp
     assert order_of(job, names) == f"{here.replace('2 CPUs', '1 CPU')} second, then third"
     monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere")
     assert order_of(job, names) == "passes run side by side where Ray has 2 CPUs for them, else one after the other"
+
+
+def test_two_engines_share_no_gpu_and_the_plan_says_so(world: ScoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = "engine: {kind: 'synthgen.engines.scripted:ScriptedEngine', gpus: 1}"
+    settings = [f"score.{name}={{model: {name}, scores: [answer], {engine}}}" for name in ("one", "two")]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for gpus, order in ((["a"], "one, then two"), (["a", "b"], "one and two side by side")):
+        monkeypatch.setattr(pass_pricing, "gpu_names", lambda gpus=gpus: gpus)
+        assert order_of(world.job(*settings), ["one", "two"]).endswith(f"passes run in this order: {order}")

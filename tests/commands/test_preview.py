@@ -2,13 +2,20 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from synthgen.commands import preview
 from synthgen.commands.verdicts import Scores, verdict_lines
 from synthgen.config.selection import KeepRule, SelectConfig
+from synthgen.config.source import PlaceConfig, SourceConfig
+from synthgen.ingest.images import plugins
 from synthgen.stages.plan.assign import Assigner
 from synthgen.stages.plan.images import PlannedImage
 from synthgen.tables import NOT_APPLICABLE, PAIRS
+from tests.fixtures.pdfs import pdf
+from tests.fixtures.sources import tree
 from tests.fixtures.workspace import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -58,3 +65,21 @@ def test_a_preview_says_what_select_has_against_each_pair_by_itself() -> None:
         "  a/b, short: rule:two_questions; score:answer (1 is below 3)",
     ]
     assert list(verdict_lines(rows[-1:], {}, settings)) == []
+
+
+@pytest.mark.skipif(not plugins.has_package("PDF"), reason="pypdfium2 is not installed")
+def test_a_page_of_a_pdf_is_previewed_and_without_a_page_the_first_one(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf(["", ""]))
+    places = {"a.pdf": 1, "a.pdf#page=2": 2, "a.pdf#page=3": None}
+    for place, page in places.items():
+        listed = preview._list_image(f"{tmp_path}/{place}", SourceConfig())
+        assert (listed and listed.uri) == (page and f"{tmp_path}/a.pdf#page={page}")
+
+
+def test_an_image_is_previewed_as_the_source_around_it_lists_it(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        tree(tmp_path / name, "a.jpg")
+        (tmp_path / name / "a.json").write_text(f'{{"from": "{name}"}}')
+    places = {"one": PlaceConfig(uri=f"{tmp_path}/one"), "two": PlaceConfig(uri=f"{tmp_path}/two", sidecar=".json")}
+    found = [preview._list_image(f"{tmp_path}/{name}/a.jpg", SourceConfig(named=places)) for name in ("one", "two")]
+    assert [listed and listed.source_meta for listed in found] == [None, '{"from":"two"}']

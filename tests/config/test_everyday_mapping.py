@@ -12,7 +12,7 @@ import pytest
 from synthgen.commands.check import unserved_tags
 from synthgen.config import taxonomy
 from synthgen.config.families import withheld
-from synthgen.config.mapping import ImageSize
+from synthgen.config.mapping import ImageFacts
 from synthgen.stages.plan.weights import Weights
 from tests.fixtures.workspace import ROOT
 
@@ -130,7 +130,7 @@ def test_sensitive_types_are_drawn_for_their_images_where_a_pipeline_allows_them
     }  # fmt: skip
     for kind in KINDS:
         if kind.name in expected:
-            found = weights.by_type(context.rules.match(kind.tags, ImageSize(*kind.size)))
+            found = weights.by_type(context.rules.match(kind.tags, ImageFacts(*kind.size)))
             assert any(path.endswith(expected[kind.name]) for path in found), kind.name
 
 

@@ -50,7 +50,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> No
 
 def test_an_unknown_key_that_is_near_nothing_lists_what_is_known() -> None:
     assert (
-        "known: about, extends, rules, text_tags, thing_tags"
+        "known: about, extends, rules, student, text_tags, thing_tags"
         in lines_of("about: x\nrules: []\nzzzzzz: 1\n", MappingFile)[0]
     )
 
@@ -154,7 +154,7 @@ def test_a_wrong_type_is_reported_with_the_value_given(value: str, problem: str)
 def test_every_repeated_key_is_reported_with_the_line_of_the_repeat() -> None:
     assert lines_of("about: x\nwhen: {c: 1, c: 2}\nabout: x\nrules: []\n", MappingFile) == [
         "some.yaml:2: key 'c' is given twice",
-        "some.yaml:2: unknown key 'when': known: about, extends, rules, text_tags, thing_tags",
+        "some.yaml:2: unknown key 'when': known: about, extends, rules, student, text_tags, thing_tags",
         "some.yaml:3: key 'about' is given twice",
     ]
     assert lines_of("about: x\nrules: []\nrules: []\n", MappingFile) == ["some.yaml:3: key 'rules' is given twice"]

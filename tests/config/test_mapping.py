@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from synthgen.config import library, mapping, prompt_pack, taxonomy
 from synthgen.config.families import InstructionType
-from synthgen.config.mapping import ImageSize
+from synthgen.config.mapping import ImageFacts
 from synthgen.config.strict_yaml import parse
 from synthgen.errors import Mistakes, UserMistake
 from synthgen.stages.plan.weights import Weights
 from tests.fixtures.workspace import write
 
 TYPES = ["coarse/scene", "coarse/counting", "fine/reading"]
-WIDE = ImageSize(400, 200)
+WIDE = ImageFacts(400, 200)
 
 
 def load(folder: Path, rules: str, **files: str) -> mapping.RuleSet:
@@ -28,13 +28,13 @@ def load(folder: Path, rules: str, **files: str) -> mapping.RuleSet:
 
 
 def weights(
-    rules: mapping.RuleSet, tags: list[str], size: ImageSize = WIDE, types: Sequence[str] = TYPES
+    rules: mapping.RuleSet, tags: list[str], size: ImageFacts = WIDE, types: Sequence[str] = TYPES
 ) -> Mapping[str, float]:
     """Return the weights by which the plan draws types."""
     return Weights(rules, types, {}).by_type(rules.match(dict.fromkeys(tags, 1.0), size))
 
 
-def match(rules: mapping.RuleSet, tags: list[str], size: ImageSize) -> tuple[int, ...]:
+def match(rules: mapping.RuleSet, tags: list[str], size: ImageFacts) -> tuple[int, ...]:
     """Return the numbers of the rules that fire for an image."""
     return tuple(rules.match(dict.fromkeys(tags, 1.0), size))
 
@@ -155,15 +155,17 @@ def test_only_two_stars_fire_for_an_image_without_tags(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("when", "holds", "does_not"),
     [
-        ("min_side: 200", [ImageSize(400, 200), ImageSize(200, 400)], [ImageSize(400, 199)]),
-        ("max_side: 160", [ImageSize(160, 900)], [ImageSize(161, 900), ImageSize(900, 161)]),
-        ("min_aspect: 1.5", [ImageSize(300, 200)], [ImageSize(299, 200)]),
-        ("max_aspect: 0.5", [ImageSize(100, 200)], [ImageSize(101, 200)]),
-        ("min_side: 100, max_aspect: 2", [ImageSize(200, 100)], [ImageSize(99, 100), ImageSize(300, 100)]),
+        ("min_side: 200", [ImageFacts(400, 200), ImageFacts(200, 400)], [ImageFacts(400, 199)]),
+        ("max_side: 160", [ImageFacts(160, 900)], [ImageFacts(161, 900), ImageFacts(900, 161)]),
+        ("min_aspect: 1.5", [ImageFacts(300, 200)], [ImageFacts(299, 200)]),
+        ("max_aspect: 0.5", [ImageFacts(100, 200)], [ImageFacts(101, 200)]),
+        ("min_side: 100, max_aspect: 2", [ImageFacts(200, 100)], [ImageFacts(99, 100), ImageFacts(300, 100)]),
+        ("license: [CC0*, null]", [ImageFacts(9, 9), ImageFacts(9, 9, "cc0-1.0")], [ImageFacts(9, 9, "CC-BY-4.0")]),
+        ("source: [scans]", [ImageFacts(9, 9, None, "scans")], [ImageFacts(9, 9), ImageFacts(9, 9, None, "web")]),
     ],
 )
-def test_a_condition_tests_the_size_of_the_image(
-    workspace: Path, when: str, holds: list[ImageSize], does_not: list[ImageSize]
+def test_a_condition_tests_the_size_of_the_image_and_where_it_is_from(
+    workspace: Path, when: str, holds: list[ImageFacts], does_not: list[ImageFacts]
 ) -> None:
     rules = load(workspace, f"  - {{tags: '**', when: {{{when}}}, ask: {{'**': 1}}}}\n")
     assert all(match(rules, [], size) == (0,) for size in holds)
@@ -266,7 +268,11 @@ def test_comments_layout_and_about_are_not_part_of_the_fingerprint(workspace: Pa
 
 # --- shipped files ---------------------------------------------------------------------------------------------------
 
-SHIPPED = {"everyday": ("everyday", "everyday"), "drawn": ("drawn", "drawn")}  # mapping -> taxonomy, prompts
+SHIPPED = {  # mapping -> taxonomy, prompts
+    "everyday": ("everyday", "everyday"),
+    "drawn": ("drawn", "drawn"),
+    "imported": ("none", "imported"),
+}
 
 
 @cache
@@ -284,7 +290,7 @@ def test_every_shipped_mapping_is_tested_here() -> None:
 def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
     rules, tree, types = shipped(name)
     weigh = Weights(rules, list(types), {})
-    reached = {path for leaf in tree.leaves for path in weigh.by_type(rules.match({leaf: 1.0}, ImageSize(800, 600)))}
+    reached = {path for leaf in tree.leaves for path in weigh.by_type(rules.match({leaf: 1.0}, ImageFacts(800, 600)))}
     assert reached == set(types)
 
 
@@ -292,7 +298,7 @@ def test_every_shipped_mapping_can_reach_every_type(name: str) -> None:
 def test_every_shipped_mapping_has_rules_for_every_root_of_its_taxonomy(name: str) -> None:
     rules, tree, types = shipped(name)
     for root in tree.roots:
-        fired = match(rules, [root], ImageSize(800, 600))
-        assert weights(rules, [root], ImageSize(800, 600), list(types)), root
+        fired = match(rules, [root], ImageFacts(800, 600))
+        assert weights(rules, [root], ImageFacts(800, 600), list(types)), root
         if name == "everyday":  # in a drawn picture every tag is a detail, and few of them decide its questions
             assert any(not rules.rules[number].is_for_all for number in fired), root

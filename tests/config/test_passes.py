@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthgen.commands.check import after_notes
 from synthgen.config import pipeline as pipelines
 from synthgen.config.overrides import BOUNDS, keys_of
 from synthgen.config.selection import KeepRule
@@ -18,6 +19,7 @@ from tests.fixtures.workspace import DEFINITION_FILES, write
 
 pytestmark = pytest.mark.usefixtures("workspace")
 SECOND = "score.second={model: two, scores: [answer]}"
+AFTER = "score.large={{model: large, scores: [answer], after: {{score: {}}}}}"
 
 
 def mistakes(*overrides: str) -> list[str]:
@@ -89,6 +91,23 @@ def test_the_score_of_a_pass_is_one_key_of_a_setting(pass_name: str, score: str,
             "'second.answer': no scoring pass is called 'second': there is none; add one to the section score",
         ),
         ([SECOND, "select.keep={second.nope: {min: 0}}"], "select.keep: 'second.nope' is not a score"),
+        ([AFTER.format("nope")], "score.large.after.score: 'nope' is not a score"),
+        ([AFTER.format("third.answer")], "score.large.after.score: 'third.answer': no scoring pass is called 'third'"),
+        ([AFTER.format("blind")], "score.large.after.score: 'blind' is not scored; add it to generate.scores"),
+        (
+            [AFTER.format("large.answer")],
+            "score.large.after.score: large waits for large, so none could start; let one of them wait for none",
+        ),
+        (
+            [AFTER.format("second.answer"), f"{SECOND[:-1]}, after: {{score: large.answer}}}}"],
+            "score.large.after.score: large waits for second waits for large, so none could start",
+        ),
+        (
+            [SECOND, AFTER.format("second.answer, min: 3, max: 2")],
+            "score.large.after: min 3 is above max 2, so no value would leave a pair open",
+        ),
+        ([SECOND, AFTER.format("second.answer, least: 3")], "unknown key 'least' in score.large.after"),
+        (["score.large={model: m, scores: [answer], after: {min: 2}}"], "score.large.after.score is missing"),
     ],
 )
 def test_a_mistake_in_a_pass_is_one_line_that_says_where_and_what_to_do(settings: list[str], message: str) -> None:
@@ -111,6 +130,30 @@ def test_a_pass_whose_engine_or_prompts_cannot_serve_its_scores_is_refused() -> 
         "score.second.scores: 'likelihood' needs the prompt answer.brief, which pack 'lacking' does not have",
         "score.second.scores: 'answer' needs the prompt judge.answer, which pack 'lacking' does not have",
     ]
+
+
+def test_values_of_another_scale_are_not_taken_over() -> None:
+    five = DEFINITION_FILES["prompts/small.yaml"].replace(
+        '{{ answer }}", labels: ["1", "2", "3"]', '{{ answer }}", labels: ["1", "2", "3", "4", "5"]'
+    )
+    write(Path("prompts/five.yaml"), five)
+    second = "score.second={model: two, scores: [answer, question], prompts: five}"
+    assert mistakes(second, AFTER.format("second.answer")) == [
+        "score.large.after.score: second.answer goes from 1 to 5 and large.answer from 1 to 3, so its values cannot be "
+        "taken over; use one prompt pack"
+    ]
+    resolve.load(pipelines.read("small", [second, AFTER.format("second.question")]))
+
+
+def test_a_range_that_leaves_nothing_or_everything_open_is_noted() -> None:
+    def told(bounds: str) -> list[str]:
+        loaded, texts = resolve.load(pipelines.read("small", [SECOND, AFTER.format(f"second.answer{bounds}")]))
+        return list(after_notes(loaded, texts.prompts.pack, texts.passes))
+
+    assert not told("") and not told(", min: 2") and not told(", min: 1.5, max: 2.5")
+    whole = "note: score.large.after: {}: second.answer goes from 1 to 3"
+    assert told(", min: 1") == told(", min: 0, max: 3") == [whole.format("leaves every pair open")]
+    assert told(", min: 4") == told(", max: 0.5") == [whole.format("leaves only pairs without a value open")]
 
 
 def test_prices_of_passes_are_in_the_currency_of_all_others() -> None:

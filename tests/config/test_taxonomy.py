@@ -191,7 +191,7 @@ def test_the_everyday_taxonomy_is_complete() -> None:
     "name", [path.stem for path in (library.shipped_folder() / "taggers/taxonomies").glob("*.yaml")]
 )
 def test_every_shipped_taxonomy_loads(name: str) -> None:
-    assert len(taxonomy.load(name).tree.leaves) > 10
+    assert len(taxonomy.load(name).tree.leaves) > (0 if name == "none" else 10)
 
 
 def test_the_everyday_pack_has_many_types_each_with_all_its_keys() -> None:

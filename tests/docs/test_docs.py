@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from synthgen.commands.export.form import REASONS
 from synthgen.commands.export.forms.kinds import FORMS
 from synthgen.commands.preferences import rows as preference_rows
 from synthgen.commands.preferences.card import OUTCOMES
-from synthgen.config import families, library, mapping, pipeline, prompt_pack, taxonomy
+from synthgen.config import families, library, mapping, pipeline, prompt_pack, recipe, taxonomy
 from synthgen.config.selection import SelectConfig
 from synthgen.config.source import SourceConfig
 from synthgen.engines.kinds import ENGINE_KINDS
@@ -267,7 +267,11 @@ def test_yaml_is_accepted(page: str, text: str, tmp_path: Path, monkeypatch: pyt
     elif kind == "family":
         families.load(file.stem)
     else:
-        {"tagger": taggers.load, "taxonomy": taxonomy.load, "prompts": prompt_pack.load}[kind](file.stem)
+        loaders: dict[str, Callable[[str], object]] = {
+            **{"tagger": taggers.load, "taxonomy": taxonomy.load},
+            **{"prompts": prompt_pack.load, "recipe": recipe.load},
+        }
+        loaders[kind](file.stem)
 
 
 def test_every_command_is_explained() -> None:

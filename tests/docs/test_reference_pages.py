@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from synthgen.config import families, library, manners, pipeline, prompt_file, prompt_pack, taxonomy
+from synthgen.config import families, library, manners, pipeline, prompt_file, prompt_pack, recipe, taxonomy, training
 from synthgen.config.messages import sections_in
 from synthgen.job import job
 from synthgen.stages import generate, pack
@@ -135,6 +135,17 @@ def test_every_key_of_a_definition_file_is_listed_with_its_default(title: str, m
     assert listed == {
         key: default for section in sections_of(model) for key, default in settings_of(section, PLACES[section])
     }
+
+
+def test_every_key_of_a_recipe_beside_those_of_train_is_listed_with_its_default() -> None:
+    listed = {key: cells[0].strip("`") for key, cells in key_rows("Recipes").items()}
+    of_stages = {
+        f"STAGE.{name}": default
+        for name, default in settings_of(recipe.StageConfig)
+        if name not in training.TrainConfig.model_fields
+    }
+    of_file = {name: default for name, default in settings_of(recipe.RecipeFile) if "." not in name}
+    assert listed == {**of_file, "train": "{}", **of_stages}
 
 
 def test_every_variable_of_a_template_is_listed() -> None:

@@ -176,7 +176,7 @@ def test_a_run_stopped_by_each_signal_commits_started_work_gives_back_the_rest_a
     workspace: Path,
 ) -> None:
     make_images(workspace / "photos", 40)
-    done = {}
+    done: dict[str, tuple[object, ...]] = {}
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
         (workspace / "called").unlink(missing_ok=True)
         process = start(workspace, 0.1)

@@ -69,7 +69,7 @@ def test_a_trial_counts_by_type_what_other_thresholds_would_keep(workspace: Path
     totals = [int(cell) for cell in shown[total].split()[2:]]
     assert totals[0] >= totals[2] >= totals[1] >= totals[3] and totals[1] > totals[4]
     for word, message in {
-        "answr=3": "select.keep: no pair has the score 'answr'; did you mean 'answer'?",
+        "answr=3": "--what-if answr.min=3: no pair has the score 'answr': did you mean 'answer'?",
         "answer=x": "--what-if answer=x: 'x' is no value of answer.min: it is no number",
         "answer.drop=2": "--what-if answer.drop=2: '2' is no value of answer.drop: it must be less than 1",
         "answer": "--what-if answer: write it as SCORE=VALUE,VALUE or SCORE.drop=SHARE,SHARE",

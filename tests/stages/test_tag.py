@@ -1,9 +1,12 @@
-"""The number of images that a run of the tag stage announces."""
+"""The tag stage: the number of images that it announces, and images that it must not use."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.stages import tag
@@ -11,8 +14,10 @@ from synthgen.stages.tag.todo import count_objects
 from synthgen.store import CommitLog, Folder, Receipt, TablePart
 from synthgen.store.commits import Commit
 from synthgen.tables import LIST, TAG
+from synthgen.taggers import TaggerSpec
 from synthgen.workers import Task
-from tests.fixtures.tagging import TaggedFolder, write_sidecar
+from tests.fixtures.rows import rows_of
+from tests.fixtures.tagging import SOURCE, TaggedFolder, write_sidecar
 from tests.fixtures.workspace import make_images
 
 PARTITION = "e001-00000"
@@ -48,3 +53,37 @@ def test_a_long_death_of_a_worker_is_cut_with_a_mark(workspace: Path, tmp_path: 
     (rows,) = folder.run_folder.stage(TAG).files(receipt, "images", ["detail"])
     (detail,) = rows.column("detail").to_pylist()
     assert len(detail) == 500 and detail.endswith("…") and "\n" not in detail
+
+
+def tagged_with(folder: TaggedFolder, spec: TaggerSpec, source: SourceConfig) -> dict[str, dict[str, Any]]:
+    (task,) = folder.tasks(spec)
+    worker = tag.TagWorker(replace(folder.context(spec), source=source))
+    try:
+        folder.run_folder.commit(TAG, worker.do(task), folder.lease)
+    finally:
+        worker._decoder.close()
+    uris = {row["object_id"]: Path(row["uri"]).name for row in rows_of(folder.out, LIST, "objects")}
+    return {uris[row["object_id"]]: row for row in folder.rows("images")}
+
+
+@pytest.mark.parametrize("use_reserved", [False, True])
+def test_an_image_that_is_reserved_is_quarantined_unless_its_source_may_be_used(
+    workspace: Path, tmp_path: Path, use_reserved: bool
+) -> None:
+    paths = make_images(workspace / "photos", 3)
+    meta = json.loads(paths[0].with_suffix(".json").read_text())
+    paths[0].with_suffix(".json").write_text(json.dumps({**meta, "license": "CC BY 4.0", "robots": "noai"}))
+    xmp = '<x xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/" plus:DataMining="DMI-PROHIBITED"/>'
+    Image.open(paths[1]).convert("RGB").save(paths[1], "WEBP", xmp=xmp.encode())
+    folder = TaggedFolder(tmp_path / "out")
+    try:
+        found = tagged_with(folder, write_sidecar(), SOURCE.model_copy(update={"use_reserved": use_reserved}))
+    finally:
+        folder.lease.release()
+    rows = [found[path.name] for path in paths]
+    assert [row["outcome"] for row in rows] == ["tagged" if use_reserved else "quarantined"] * 2 + ["tagged"]
+    assert rows[0]["rights"]["license"] == "CC-BY-4.0" and rows[2]["rights"] is None
+    if not use_reserved:
+        assert [row["reason"] for row in rows[:2]] == ["reserved"] * 2 and rows[0]["image_id"]
+        assert rows[0]["detail"] == "its metadata says robots: noai"
+        assert rows[1]["detail"] == "its XMP says plus:DataMining DMI-PROHIBITED"

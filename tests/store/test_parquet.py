@@ -12,10 +12,13 @@ import pytest
 from synthgen.commands.learn.records import Fields
 from synthgen.commands.learn.seed import Columns, open_seed, read_rows
 from synthgen.config.selection import SelectConfig
+from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.store import parquet
 from synthgen.store.parquet import read_batches, read_in_batches
 from synthgen.train import dataset
+from synthgen.train.feed import open_feed
+from synthgen.train.stream import rows
 from tests.fixtures.packing import World, pictures
 
 IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
@@ -87,10 +90,11 @@ def test_a_shard_of_more_than_arrow_reads_at_once_is_trained_on_learned_from_and
     [file] = world.files
     with pytest.raises(pa.ArrowNotImplementedError):
         pq.ParquetFile(file).read()
-    seen = dataset.rows(dataset.pin(str(file)), seed=0, start=0)
+    settings = TrainConfig()
+    seen = rows(open_feed({"shards": str(file)}, file.with_name("feed"), settings), settings, 0)
     assert len({next(seen)["images"][0]["bytes"] for _ in range(12)}) == 12
-    rows = list(read_rows(open_seed(str(file)), Columns(Fields(None, None), texts=True, images=True)))
-    assert len(rows) == 12
+    seeds = list(read_rows(open_seed(str(file)), Columns(Fields(None, None), texts=True, images=True)))
+    assert len(seeds) == 12
     for path in world.images.iterdir():
         path.unlink()  # so that all images come from the last revision
     world.select = SelectConfig(forbidden=("answer 1",))

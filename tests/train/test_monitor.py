@@ -5,16 +5,17 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from synthgen.errors import SynthError
-from synthgen.train import loop, monitor, pretrained, train
+from synthgen.train import loop, monitor, plots, pretrained, train
 from synthgen.train.agreement import Step
 from synthgen.train.encode import MicroBatch
 from synthgen.train.group import ALONE
-from synthgen.train.loss import answer_losses, turn_losses
+from synthgen.train.loss import judge_answers, turn_losses
 from synthgen.train.optimizer import make_optimizer
 from synthgen.train.record import read_log
 from synthgen.train.turns import Turn, TurnLoss, turns_of
@@ -75,9 +76,10 @@ def test_the_losses_of_answers_add_up_also_where_they_are_packed(model: Path, pr
     found = []
     for batch in (part(processor, rows), packed):
         with torch.no_grad():
-            losses = answer_losses(loaded, batch)
-        turns = turn_losses(batch, losses)
+            losses, is_right = judge_answers(loaded, batch)
+        turns = turn_losses(batch, losses, is_right)
         assert sum(turn.loss for turn in turns) == pytest.approx(float(losses.sum()), rel=1e-5)
+        assert sum(turn.right or 0 for turn in turns) == int(is_right.sum())
         assert sum(turn.answer_tokens for turn in turns) == batch.answer_tokens
         found.append({turn.turn.pair_id: turn.loss for turn in turns})
     assert found[0] == pytest.approx(found[1], rel=1e-4) and len(found[0]) == 6
@@ -93,6 +95,7 @@ def test_a_spike_names_the_answers_that_made_it(model: Path, tmp_path: Path) -> 
     for line in spikes:
         spike, log = line["spike"], read_log(out)
         assert spike["answers"][0]["pair_id"] == "p0-1"
+        assert spike["answers"][0]["sample"] == "train-00000.parquet:1"
         assert spike["loss"] == log[line["step"] - 1]["loss"] > spike["usual"]
         assert spike["rows"] == [(line["step"] - 1) * FAST.batch, line["step"] * FAST.batch]
     told = monitor.summary(read_log(out, monitor.FILE))
@@ -110,16 +113,58 @@ def test_the_same_numbers_go_to_tensorboard(model: Path, tmp_path: Path, monkeyp
     assert {f"drift/{layer}": way for layer, way in last["drift"].items()}.items() <= shown.items()
 
 
+def test_tensorboard_itself_reads_the_numbers(model: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "out"
+    train(str(write(tmp_path / "shards", described(6))), str(model), out, FAST)
+    read = reader.EventAccumulator(str(out / "tensorboard"))
+    read.Reload()
+    last = read_log(out, monitor.FILE)[-1]
+    (found,) = [event for event in read.Scalars("loss by type/colours/name") if event.step == FAST.steps]
+    assert found.value == pytest.approx(of("type", last)["colours/name"]["loss"], rel=1e-6)
+    assert {f"drift/{layer}" for layer in last["drift"]} <= set(read.Tags()["scalars"])
+
+
+def test_plots_are_a_page_of_their_own(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "<out>"
+    rows = described(6)
+    rows[0]["types"] = ["colours/<b>", "shades/light"]
+    train(str(write(tmp_path / "shards", rows)), str(model), out, FAST)
+    page = (out / "monitor.html").read_text()
+    parsed = ElementTree.fromstring(page.replace("<!doctype html>", "").replace('<meta charset="utf-8">', ""))
+    titles = [each.text for each in parsed.iter("h2")]
+    assert titles[:2] == ["Loss", "Loss by family"] and "Drift of layers from the starting model" in titles
+    assert "colours/<b>" in "".join(parsed.itertext()) and "script" not in page and "http" not in page
+    drawn = [each for each in parsed.iter() if each.tag == "polyline"]
+    assert len(drawn[0].attrib["points"].split()) == FAST.steps
+
+
+def test_a_plot_of_many_types_shows_the_highest_and_marks_what_was_unusual(tmp_path: Path) -> None:
+    types = {f"family/{number}": {"loss": float(number), "answers": 1, "answer_tokens": 1} for number in range(12)}
+    lines = [{"step": step, "steps": 1, "norm": {}, "drift": {}, "loss": {"type": types}} for step in (1, 2)]
+    spike = {"step": 2, "spike": {"loss": 9.0}}
+    for name, content in ((monitor.FILE, [*lines, spike]), ("log.jsonl", [LINE | {"step": 1}, LINE | {"step": 2}])):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in content))
+    plots.write_plots(tmp_path)
+    page = (tmp_path / "monitor.html").read_text()
+    assert "family/11" in page and "family/3" not in page and "and 4 lower ones" in page
+    assert page.count('class="spike"') == 1
+
+
+LINE = {"loss": 1.0, "lr": 1e-3, "norm": 2.0, "tokens": 3}
+
+
 def test_a_loss_that_is_not_finite_names_its_pairs(
     model: Path, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, batch = pretrained.load_model(str(model), model), part(processor, described(2))
     third = batch.turn_of[:, 1:] == 3  # (batch, tokens - 1)
 
-    def broken(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
-        return answer_losses(model, micro_batch) + torch.where(third, float("nan"), 0.0)
+    def broken(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, is_right = judge_answers(model, micro_batch)
+        return losses + torch.where(third, float("nan"), 0.0), is_right
 
-    monkeypatch.setattr(loop, "answer_losses", broken)
+    monkeypatch.setattr(loop, "judge_answers", broken)
     planned = Step([batch], batch.answer_tokens, batch.tokens, Counter(), 2)
     with pytest.raises(SynthError, match=r"^the loss is nan in pair p1-0; start again"):
         loop.step(loaded, make_optimizer(list(loaded.parameters()), FAST), planned, 1e-3)
@@ -155,8 +200,9 @@ def test_shards_that_do_not_say_what_they_ask_are_trained_on_as_others(model: Pa
     out = tmp_path / "out"
     train(str(write(tmp_path / "shards", samples(6))), str(model), out, FAST)
     rows = read_log(out, monitor.FILE)
-    assert rows[-1]["step"] == FAST.steps and rows[-1]["loss"] == {view: {} for view in monitor.VIEWS}
-    assert turns_of({"types": ["a", "b"], "forms": None}, 1) == [Turn()]
+    assert rows[-1]["step"] == FAST.steps
+    assert {view for view in monitor.VIEWS if rows[-1]["loss"][view]} == {"turn"}, "a conversation tells that itself"
+    assert turns_of({"types": ["a", "b"], "forms": None}, 1) == [Turn(place="1")]
 
 
 def test_the_end_tells_which_types_are_learned_least() -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,18 @@ from synthgen.errors import Damaged, LeaseHeld, SettingsChanged, SynthError, Use
 from synthgen.store import Folder, Lease, Receipt, StageFolder, TablePart
 from synthgen.tables import PACK
 from synthgen.train import train
-from synthgen.train.dataset import ShardFile, pin, rows
+from synthgen.train.dataset import pin
+from synthgen.train.feed import GIGABYTE, Feed, open_feed
 from synthgen.train.loader import batches
 from synthgen.train.sharding import whole_weights
+from synthgen.train.stream import rows
 from tests.fixtures.rows import describe_run
-from tests.fixtures.tiny_vlm import FAST, Row, commit, losses, names, row, samples, stop_after, write
+from tests.fixtures.tiny_vlm import FAST, FINISHED, Row, commit, losses, names, row, samples, stop_after, write
 
 
 def test_the_same_seed_gives_the_same_order_from_any_position(tmp_path: Path) -> None:
-    files = pin(str(write(tmp_path / "a", *(numbered(start, start + 7) for start in range(0, 28, 7)))))
+    write(tmp_path / "a", *(numbered(start, start + 7) for start in range(0, 28, 7)))
+    files = fed(tmp_path / "a")
     order = names_of(files, 3, 0, 56)
     assert sorted(order[:28], key=int) == sorted(order[28:], key=int) == [str(number) for number in range(28)]
     assert order[:28] != order[28:]
@@ -40,8 +42,34 @@ def test_the_same_seed_gives_the_same_order_from_any_position(tmp_path: Path) ->
     for position in (0, 1, 7, 13, 28, 40):
         assert names_of(files, 3, position, 10) == (order * 2)[position : position + 10]
     assert names_of(files, 4, 0, 28) != order[:28]
-    moved = pin(str(shutil.move(tmp_path / "a", tmp_path / "b")))
+    moved = fed(shutil.move(tmp_path / "a", tmp_path / "b"))
     assert names_of(moved, 3, 0, 56) == order
+
+
+def test_variants_of_a_data_set_have_their_common_rows_in_one_order(tmp_path: Path) -> None:
+    """Whatever files they are in, and whatever rows only one of them has."""
+    one = fed(write(tmp_path / "one", numbered(0, 10), numbered(10, 30)))
+    other = fed(write(tmp_path / "other", numbered(5, 18), numbered(18, 20), numbered(20, 40)))
+    common = {str(number) for number in range(5, 30)}
+    for epoch in (0, 1):
+        orders = [names_of(each, 3, epoch * size, size) for each, size in ((one, 30), (other, 35))]
+        in_both = [[name for name in order if name in common] for order in orders]
+        assert in_both[0] == in_both[1] and sorted(in_both[0]) == sorted(common)
+
+
+def test_a_large_data_set_is_shuffled_window_by_window_and_no_more_is_copied(tmp_path: Path) -> None:
+    files = fed(write(tmp_path / "a", *(numbered(start, start + 5) for start in range(0, 40, 5))))
+    most = sum(file.bytes for file in files.files) / 4
+    settings = FAST.model_copy(update={"seed": 3, "shuffle_gigabytes": most / GIGABYTE})
+    order, copies, copied = list[str](), files.folder / "rows", list[int]()
+    for taken in islice(rows(files, settings, 0), 40):
+        order.append(name_of(taken))
+        copied.append(len(list(copies.glob("*.arrow"))))
+    assert sorted(order, key=int) == [str(number) for number in range(40)]
+    assert max(copied) <= 4, "two windows at most, of two files each"
+    assert order[:10] != names_of(files, 3, 0, 10)
+    settings = settings.model_copy(update={"seed": 3})
+    assert [name_of(each) for each in islice(rows(files, settings, 17), 5)] == order[17:22]
 
 
 def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: Path) -> None:
@@ -50,11 +78,11 @@ def test_more_threads_change_neither_order_nor_counts(processor: Any, tmp_path: 
         mixed.append(usable)
         if number % 5 == 0:
             mixed.append(row(("Q", "A"), image=b""))
-    files = pin(str(write(tmp_path / "shards", mixed)))
+    feed = fed(write(tmp_path / "shards", mixed))
 
-    def load(workers: int) -> list[tuple[int, Counter[str], list[int]]]:
-        loader = islice(batches(files, processor, FAST.model_copy(update={"workers": workers}), 0), 15)
-        return [(batch.position, batch.skipped, batch.micro_batches[0].labels.flatten().tolist()) for batch in loader]
+    def load(workers: int) -> list[tuple[int, Counter[str], list[Any]]]:
+        loader = islice(batches(feed, processor, FAST.model_copy(update={"workers": workers}), 0), 15)
+        return [(each.position, each.skipped, [part.labels.tolist() for part in each.micro_batches]) for each in loader]
 
     assert load(1) == load(3)
 
@@ -80,13 +108,15 @@ def test_shards_in_an_object_store_are_read_as_they_are_on_disk(
         local = pin(str(here))
         for source in (there, f"{there}/", f"{there}/*.parquet"):
             assert [(file.rows, file.sha256) for file in pin(source)] == [(file.rows, file.sha256) for file in local]
-        assert list(islice(rows(pin(there), 0, 0), 5)) == list(islice(rows(local, 0, 0), 5))
+        assert [named(each) for each in islice(rows(fed(there, tmp_path / "far"), FAST, 0), 5)] == [
+            named(each) for each in islice(rows(fed(here), FAST, 0), 5)
+        ]
         stage = StageFolder(Folder("s3://tuning/run"), PACK)
         data = stage.put("data", "train", (here / "train-00000.parquet").read_bytes(), 3)
         describe_run(stage.out)
         with Lease.take(stage.out) as lease:
             stage.commit(Receipt("e001-00000", 1, {"data": TablePart((data,), "f")}), lease)
-        assert len(list(islice(rows(pin("s3://tuning/run"), 0, 0), 7))) == 7
+        assert len(list(islice(rows(fed("s3://tuning/run", tmp_path / "run"), FAST, 0), 7))) == 7
         for source in ("s3://nowhere-at-all/run", "s3://nowhere-at-all/*.parquet"):
             for open_shards in (pin, open_seed):  # `synth train`, and `synth learn`, which reads shards too
                 with pytest.raises(UserMistake, match="there is no bucket nowhere-at-all"):
@@ -100,10 +130,23 @@ def numbered(first: int, last: int) -> list[Row]:
     return [row((f"number {number}", "It is red.")) for number in range(first, last)]
 
 
-def names_of(files: Sequence[ShardFile], seed: int, start: int, count: int) -> list[str]:
+def fed(source: Path | str, aside: Path | None = None) -> Feed:
+    """Return the data set of a source, with what is known of its rows in a folder beside it."""
+    return open_feed({"shards": str(source)}, aside or Path(source).with_name(f"feed-{Path(source).name}"), FAST)
+
+
+def names_of(feed: Feed, seed: int, start: int, count: int) -> list[str]:
     """Return the numbers in the questions of `count` rows."""
-    questions = [row["messages"][0]["content"][1]["text"] for row in islice(rows(files, seed, start), count)]
-    return [question.split()[1] for question in questions]
+    settings = FAST.model_copy(update={"seed": seed})
+    return [name_of(row) for row in islice(rows(feed, settings, start), count)]
+
+
+def name_of(row: Row) -> str:
+    return str(row["messages"][0]["content"][1]["text"].split()[1])
+
+
+def named(row: Row) -> tuple[str, str]:
+    return row["sample"], row["messages"][1]["content"][0]["text"]
 
 
 KILLED_IN_STEP_7 = """
@@ -159,7 +202,7 @@ def test_two_checkpoints_are_kept_and_none_after_the_end(
     monkeypatch.setattr("synthgen.train.loop.whole_weights", observe)
     train(str(write(tmp_path / "shards", samples(4))), str(model), tmp_path / "out", FAST)
     assert kept == [["step-0000004", "step-0000006"]]
-    assert names(tmp_path / "out") == ["lease", "log.jsonl", "model", "monitor.jsonl", "training.json"]
+    assert set(names(tmp_path / "out")) - {"tensorboard"} == FINISHED
 
 
 def test_a_finished_training_started_again_does_nothing(
@@ -184,11 +227,11 @@ def test_a_record_of_another_format_is_refused(model: Path, tmp_path: Path) -> N
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     out.mkdir()
     (out / "training.json").write_text('{"format": 1, "result": null}')
-    with pytest.raises(UserMistake, match="has format 1; this synth reads format 2; use another --out"):
+    with pytest.raises(UserMistake, match="has format 1; this synth reads format 3; use another --out"):
         train(str(shards), str(model), out, FAST)
 
 
-@pytest.mark.parametrize("data", ['{"format": 2, "resu', "[3]", ""])
+@pytest.mark.parametrize("data", ['{"format": 3, "resu', "[3]", ""])
 def test_a_damaged_record_is_told_in_one_line(model: Path, tmp_path: Path, data: str) -> None:
     shards, out = write(tmp_path / "shards", samples(4)), tmp_path / "out"
     out.mkdir()
@@ -230,6 +273,26 @@ def test_a_model_that_cannot_be_written_leaves_no_half_folder(model: Path, tmp_p
     assert "model" in names(out)
 
 
+@pytest.mark.parametrize("file", ["__0_0.distcp", "progress.json", "random.pt"])
+def test_a_checkpoint_that_was_tampered_with_is_refused_and_the_one_before_is_whole(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    shards, out = write(tmp_path / "shards", samples(8)), tmp_path / "out"
+    stop_after(4, monkeypatch, lambda: train(str(shards), str(model), out, FAST))
+    before = losses(out)
+    path = out / "checkpoints" / "step-0000004" / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(
+        Damaged, match=r"step-0000004: is not a whole checkpoint \(.*\); remove it, and the same command"
+    ):
+        train(str(shards), str(model), out, FAST)
+    shutil.rmtree(path.parent)
+    train(str(shards), str(model), out, FAST)
+    assert losses(out)[:4] == before
+
+
 def test_one_folder_takes_one_training_at_a_time(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Lease.take(Folder(str(out))), pytest.raises(LeaseHeld):
@@ -259,7 +322,8 @@ def test_a_run_is_read_by_its_commits_and_pinned(model: Path, tmp_path: Path) ->
     commit(run, samples(4), samples(2), revision=2)
     (run / "5-shards" / "data" / "orphan.parquet").write_bytes(b"half a file")
     train(str(run), str(model), out, FAST)
-    pinned = json.loads((out / "training.json").read_text())["files"]
+    (data,) = json.loads((out / "training.json").read_text())["data"]
+    pinned = data["files"]
     assert sorted(file["rows"] for file in pinned) == [2, 4]
     assert all(len(file["sha256"]) == 64 for file in pinned)
 
@@ -280,11 +344,12 @@ def test_before_a_checkpoint_damage_names_the_repair_and_the_next_start_pins_aga
         train(str(run), str(model), out, FAST)
     out.mkdir()
     (out / "training.json").write_text(
-        json.dumps({"format": 2, "shape": {}, "result": None, "files": [{"url": "gone"}]})
+        json.dumps({"format": 3, "shape": {}, "result": None, "data": [{"url": "gone"}]})
     )
     commit(run, samples(5), revision=2)
     train(str(run), str(model), out, FAST)
-    assert [file["rows"] for file in json.loads((out / "training.json").read_text())["files"]] == [5]
+    (data,) = json.loads((out / "training.json").read_text())["data"]
+    assert [file["rows"] for file in data["files"]] == [5]
 
 
 def test_after_a_checkpoint_damage_asks_for_the_file_or_for_another_out(

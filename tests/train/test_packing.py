@@ -12,7 +12,7 @@ from synthgen.config.training import TrainConfig
 from synthgen.errors import UserMistake
 from synthgen.train import packing, pretrained, train
 from synthgen.train.encode import IGNORED, MicroBatch
-from synthgen.train.loss import answer_loss, answer_losses
+from synthgen.train.loss import answer_loss, judge_answers
 from tests.fixtures.tiny_vlm import FAST, losses, part, picture, row, samples, write
 
 LONG = row(("Is it light or dark?", "It is light. " * 9), image=picture("green", (30, 60)))
@@ -63,12 +63,12 @@ def test_packing_makes_the_same_steps_in_fewer_tokens(
 ) -> None:
     shards, seen = write(tmp_path / "shards", rows), list[int]()
 
-    def counted(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
+    def counted(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append(micro_batch.labels.numel())
-        return answer_losses(model, micro_batch)
+        return judge_answers(model, micro_batch)
 
     train(str(shards), str(model), tmp_path / "padded", FAST)
-    monkeypatch.setattr("synthgen.train.loop.answer_losses", counted)
+    monkeypatch.setattr("synthgen.train.loop.judge_answers", counted)
     train(str(shards), str(model), tmp_path / "packed", FAST.model_copy(update={"pack_tokens": 200}))
     assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "padded"), rel=1e-4)
     assert all(length <= 200 for length in seen) and len(seen) < FAST.steps * FAST.batch

@@ -12,6 +12,7 @@ from transformers import Gemma3ImageProcessor, Gemma3Processor, LlavaOnevisionPr
 
 from synthgen.errors import Failure, UserMistake
 from synthgen.train import pretrained, train
+from synthgen.train.conversation import clean_messages
 from synthgen.train.encode import IGNORED, Encoder
 from tests.fixtures import tiny_vlm
 from tests.fixtures.tiny_vlm import CHATML, FAST, PLAIN, SHOUTED, UNEVEN, encoder, part, picture, row, samples, write
@@ -45,6 +46,31 @@ def test_labels_cover_exactly_the_answers(processor: Any, template: str, turns: 
     image = processor.image_token_id
     assert (part.labels[part.inputs["input_ids"] == image] == IGNORED).all()
     assert (part.labels[part.inputs["attention_mask"] == 0] == IGNORED).all()
+
+
+@pytest.mark.parametrize("template", [CHATML, PLAIN, UNEVEN], ids=["chatml", "plain", "uneven"])
+def test_a_frame_shows_the_answers_where_a_search_finds_them_and_is_rendered_once(
+    processor: Any, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = encoder(processor, template)._template
+    rendered: list[int] = []
+    apply = chat._apply
+
+    def counted(*arguments: Any, **named: Any) -> str:
+        rendered.append(1)
+        return apply(*arguments, **named)
+
+    monkeypatch.setattr(chat, "_apply", counted)
+    repeated = [("", "It is red."), ("It is red.", "It is red."), TURNS[0]]
+    for number, turns in enumerate((TURNS, TURNS[::-1], repeated)):
+        rendered.clear()
+        messages = clean_messages(row(*turns)["messages"], 1)
+        text, spans = chat.render(messages)
+        assert len(rendered) == 1 or not number
+        found = chat._spans_after_prompts(text, messages, [1, 3, 5])
+        # A search takes the space before an answer for its own, where a template trims it.
+        assert [start for start, _ in spans] == pytest.approx([start for start, _ in found], abs=template == PLAIN)
+        assert [text[start:end].strip() for start, end in found] == [answer.strip() for _, answer in turns]
 
 
 def test_every_token_of_a_word_is_labelled(processor: Any) -> None:
@@ -180,6 +206,18 @@ def test_shards_without_a_usable_row_are_reported_with_each_row_counted_once(mod
         train(str(shards), str(model), tmp_path / "out", FAST)
 
 
+def test_no_sample_is_longer_than_the_context_of_the_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is 512 tokens."""
+    long = row(("Q", "It is red. " * 200))
+    result = train(str(write(tmp_path / "mixed", [*samples(7), long])), str(model), tmp_path / "out", FAST)
+    assert result.skipped == {"too_long": 3}
+    assert "samples of more than 512 tokens, the context of the model, are skipped" in capsys.readouterr().err
+    with pytest.raises(UserMistake, match=r"2 rows can be trained on: 2 too long; bound the images with"):
+        train(str(write(tmp_path / "long", [long, long])), str(model), tmp_path / "none", FAST)
+
+
 def test_other_data_sets_in_trl_format_are_read(processor: Any) -> None:
     """Read content that is a plain string, and images that no message mentions."""
     sample: dict[str, Any] = {
@@ -189,7 +227,9 @@ def test_other_data_sets_in_trl_format_are_read(processor: Any) -> None:
     micro_batch = part(processor, [sample])
     labelled = micro_batch.labels[micro_batch.labels != IGNORED]
     assert processor.tokenizer.decode(labelled) == "It is red.<|end|>"
-    assert encoder(processor).sample({**sample, "images": []}) == Failure("images_do_not_match", "no image")
+    mentioned = {**sample, "images": [], "messages": row(("Q", "A"))["messages"]}
+    failure = Failure("images_do_not_match", "0 images, the messages mention 1")
+    assert encoder(processor).sample(mentioned) == failure
 
 
 # --- TRL reads the same rows ------------------------------------------------------------------------------------------

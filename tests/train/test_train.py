@@ -151,7 +151,7 @@ def test_mistakes_are_reported_in_one_line_and_write_nothing(model: Path, tmp_pa
         (str(empty), str(model), out, UserMistake, "no shards here"),
         (str(tmp_path / "nowhere"), str(model), out, UserMistake, "no shards here"),
         (started.url, str(model), out, UserMistake, "has no shards yet"),
-        (str(tmp_path / "other.parquet"), str(model), out, UserMistake, "no column 'images'"),
+        (str(tmp_path / "other.parquet"), str(model), out, UserMistake, "no column 'messages'"),
         (str(shards), str(empty), out, UserMistake, "without config.json"),
         (str(shards), str(tmp_path / "nowhere"), out, UserMistake, "no such folder"),
         (str(shards), str(text), out, UserMistake, "is not a vision-language model"),

@@ -17,9 +17,11 @@ from synthgen.tables import (
     RETRIED_REASONS,
     SCORE,
     SCORES,
+    count_rows,
     count_scored,
     table,
 )
+from synthgen.tables.passes import decided_by
 from synthgen.workers.circuit_breaker import OUTSIDE, ROWS_IN_A_ROW, CircuitBreaker
 
 
@@ -165,3 +167,22 @@ def test_a_value_of_a_pass_or_an_image_that_is_gone_starts_the_count_again(score
     for other in (None, "refused", None):
         breaker.see(of_a_pass(scored, ["call_failed"] * 60 + [other]))
         breaker.see(of_a_pass(scored, ["image_unreadable"] * 60, GONE))
+
+
+def test_pairs_that_another_score_decides_say_nothing_of_the_engine(scored: StageFolder) -> None:
+    """A dead judge that is asked about few pairs stops the job all the same."""
+    decided = [{"pair_id": str(number), "value": 0.9, "detail": '{"taken_from": "small.mine"}'} for number in range(90)]
+    left = [{"pair_id": f"n{number}", "reason": decided_by("small.mine")} for number in range(5)]
+    failed = [{"pair_id": f"f{number}", "reason": "call_failed: HTTP 500"} for number in range(50)]
+
+    def made(*rows: Mapping[str, object]) -> Receipt:
+        file = scored.write("scores/second.mine", "e001-00000.second", 1, table(rows, SCORES))
+        parts = {"scores/second.mine": TablePart((file,), "")}
+        whole = [{"value": None, "reason": None, "detail": None, **row} for row in rows]
+        return Receipt("e001-00000.second", 1, parts, dict(count_rows("second.mine", whole)))
+
+    breaker = CircuitBreaker(scored, "scores")
+    breaker.see(made(*decided, *failed, *left))
+    breaker.see(made(*decided, *left))
+    with pytest.raises(JobFailing, match=r"the last 100 values of scores/second\.mine failed"):
+        breaker.see(made(*decided, *failed))

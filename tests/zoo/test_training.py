@@ -1,5 +1,6 @@
 """`synth train` takes the shards with each family: labels cover the answers, and three steps give a folder to serve."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ def test_labels_cover_the_answers(name: str) -> None:
     text = processor.tokenizer.decode(labels[labels != IGNORED], skip_special_tokens=True)
     # Where an answer has a space or a line break around it, a template may write another.
     assert "".join(text.split()) == "".join("".join(answer.split()) for _, answer in TURNS)
+
+
+# Of each family, what ends a turn; the template of GLM-4.1V ends none, the next turn does.
+ENDS = {
+    **dict.fromkeys(USUAL, "<|im_end|>"),
+    **{"gemma3": "<end_of_turn>", "idefics3": "<end_of_utterance>", "smolvlm": "<end_of_utterance>"},
+    **{"mistral3": "</s>", "glm-4.1v": ""},
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_mask_decodes_to_each_answer_with_the_end_of_its_turn(name: str) -> None:
+    processor = AutoProcessor.from_pretrained(checkpoint(name))
+    batch, _ = Encoder(processor, THREE_STEPS).encode([row(*TURNS)])
+    assert batch is not None
+    ids, is_labelled = batch.inputs["input_ids"][0].tolist(), (batch.labels[0] != IGNORED).tolist()
+    runs = [list(group) for kept, group in groupby(zip(ids, is_labelled, strict=True), lambda each: each[1]) if kept]
+    learned = [processor.tokenizer.decode([token for token, _ in run]).strip() for run in runs]
+    assert learned == ["It says 42." + ENDS[name], "Left of the 7." + ENDS[name]]
 
 
 @pytest.mark.parametrize("name", ["qwen2.5-vl", "gemma3"])

@@ -1,12 +1,11 @@
 """`synth audit`: draw the sample, serve the page until it is stopped, and say what the labels measure."""
 
-import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from synthgen.commands import local_page
 from synthgen.commands.audit.card import show_in_card
 from synthgen.commands.audit.labels import add_label, check_name, read_labels
 from synthgen.commands.audit.results import audited, text
@@ -15,7 +14,7 @@ from synthgen.commands.report.examples import Example, load_examples
 from synthgen.commands.report.outcomes import KEPT, Counts, count_rows, read_rows
 from synthgen.commands.report.pictures import Picture, PictureSize, load_pictures
 from synthgen.console import note
-from synthgen.errors import UserMistake, one_line
+from synthgen.errors import UserMistake
 from synthgen.job import run_record
 from synthgen.stages.pack import redact
 from synthgen.store import RunFolder
@@ -23,8 +22,6 @@ from synthgen.tables import GENERATE
 
 LARGE = PictureSize(1024, 200_000, 10**9)
 LEAST_OF_A_TYPE = 2  # pairs, where it has so many
-LOOPBACK = "127.0.0.1"
-NO_SERVER = "synth audit needs starlette and uvicorn; from a clone: pip install '.[audit]'"
 
 
 @dataclass(frozen=True)
@@ -48,33 +45,18 @@ def audit(folder: RunFolder, request: AuditRequest) -> None:
     Raises:
         UserMistake: There is nothing to label, the person has no name, or the port is taken.
     """
-    try:
-        import uvicorn
+    local_page.check_installed("audit")
+    from synthgen.commands.audit.server import Desk, app_of
 
-        from synthgen.commands.audit.server import Desk, app_of
-    except ImportError as error:
-        raise UserMistake(NO_SERVER) from error
     who = check_name(request.who)
-    listening = _listen(request.port)
+    listening = local_page.listen(request.port)
     examples, pictures = sample_of(folder, request.pairs)
     shown = {example.id for example in examples}
     done = {label.pair_id: label.label for label in read_labels(folder) if label.who == who and label.pair_id in shown}
     desk = Desk(examples, pictures, who, done, partial(add_label, folder))
     note(f"{len(done)} of {len(examples)} pairs are labelled by {who}; open this page, and stop with Ctrl-C:")
-    note(f"http://{LOOPBACK}:{listening.getsockname()[1]}/{desk.token}/")
-    server = uvicorn.Server(uvicorn.Config(app_of(desk), log_level="warning", access_log=False))
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
-
-
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((LOOPBACK, port))
-    except OSError as error:
-        raise UserMistake(f"--port {port}: cannot be used ({one_line(error)}); name another, or none") from error
-    return listening
+    note(local_page.address(listening, desk.token))
+    local_page.serve(app_of(desk), listening)
 
 
 def results_text(folder: RunFolder, wished: float) -> str:

@@ -1,35 +1,25 @@
 """The local page of an audit: one pair at a time, labelled by keys.
 
-It listens on this machine alone, under an address that holds a secret; requests for another host are refused, so that a
-page on the web cannot reach it under a name of its own. Scores are not shown: they would sway the person.
+Scores are not shown: they would sway the person.
 """
 
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from synthgen.commands.audit.labels import LABELS, WHYS, Label, new_label
+from synthgen.commands.local_page import HEADERS, app_under, new_token
 from synthgen.commands.report.examples import Example
 from synthgen.commands.report.page import policy_of
 from synthgen.commands.report.pictures import Picture
 
-HOSTS = ["127.0.0.1", "localhost"]
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 MOST_BYTES = 10_000  # of a label that is sent
 
 
@@ -51,7 +41,7 @@ class Desk:
     who: str
     done: dict[str, str]
     store: Callable[[Label], None]
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    token: str = field(default_factory=new_token)
 
 
 def app_of(desk: Desk) -> Starlette:
@@ -59,7 +49,7 @@ def app_of(desk: Desk) -> Starlette:
 
     def page(request: Request) -> Response:
         style, script = _text("style.css"), _text("script.js")
-        policy = policy_of(style, script, "connect-src 'self'; frame-ancestors 'none'; ")
+        policy = policy_of(style, script, {"connect-src": "'self'", "frame-ancestors": "'none'"})
         text = _text("audit.html").replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
         return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": policy})
 
@@ -91,8 +81,7 @@ def app_of(desk: Desk) -> Starlette:
         Route("/pairs/{number:int}", pair),
         Route("/pairs/{number:int}", label, methods=["POST"]),
     ]
-    under = [Route(f"/{desk.token}{route.path}", route.endpoint, methods=list(route.methods or ())) for route in routes]
-    return Starlette(routes=under, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)])
+    return app_under(desk.token, routes)
 
 
 def _shown(desk: Desk, example: Example) -> dict[str, Any]:

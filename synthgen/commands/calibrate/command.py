@@ -79,7 +79,7 @@ def calibrate(request: CalibrateRequest) -> tuple[Path, list[str]]:
 
 def _open_labelled_set(request: CalibrateRequest) -> labels.LabelledSet:
     """Start listing the labelled images."""
-    configured = request.pipeline.source
+    configured = request.pipeline.source.place(None)  # of several named sources no settings are taken
     source = configured.model_copy(
         update={
             "uri": request.labelled,

@@ -1,4 +1,4 @@
-"""`synth distill`: fit a small judge to the grades that a large one gave the pairs of a run."""
+"""`synth distill`: fit a small judge to the grades that a large one, or people, gave the pairs of a run."""
 
 from synthgen.commands.distill.command import DistillRequest, distill, report
 

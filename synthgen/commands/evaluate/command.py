@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +20,7 @@ from synthgen.commands.evaluate.items import RESULTS, Item, judged
 from synthgen.commands.evaluate.question_set import QuestionSet, open_question_set, open_source
 from synthgen.commands.evaluate.replies import Evaluation, image_ids
 from synthgen.commands.evaluate.report import report
-from synthgen.commands.evaluate.seen import images_seen
+from synthgen.commands.evaluate.seen import seen_images, seen_in
 from synthgen.commands.evaluate.summary import summarize
 from synthgen.commands.evaluate.worker import build
 from synthgen.config.engine import EngineConfig
@@ -35,6 +34,8 @@ from synthgen.errors import Damaged, JobFailing, Mistakes, UserMistake, nearest,
 from synthgen.store import Folder, Lease, Receipt
 from synthgen.store.opening import open_folder
 from synthgen.store.patterns import expand_home
+from synthgen.train import uses
+from synthgen.train.record import RECIPE, stage_folders
 from synthgen.workers import (
     PoolSpec,
     StopSignals,
@@ -123,10 +124,13 @@ def evaluate(request: EvaluateRequest, pipeline: Pipeline) -> Json | None:
 def _evaluate(request: EvaluateRequest, out: Folder, pipeline: Pipeline) -> Json | None:
     models = [_model_place(name) for name in request.models]
     settings = pipeline.evaluate
-    seen = frozenset() if settings.seen else frozenset(chain.from_iterable(map(images_seen, models)))
+    known = [] if settings.seen else seen_images(models)
     named = [(name, *_resolved(pipeline, name, flag)) for name, flag in zip(models, FLAGS, strict=False)]
     source = open_source(request.source, request.images)
     questions = open_question_set(out, source, request.limit, pipeline.images)
+    seen = seen_in(questions, known, pipeline.images)
+    if source.run:
+        uses.register(source.run.out, "evaluation", request.out)
     evaluations = [Evaluation(*each, questions, pipeline.images, settings, seen) for each in named]
     _note_seen(questions, seen)
     with listening() as signals:
@@ -145,9 +149,12 @@ def _evaluate(request: EvaluateRequest, out: Folder, pipeline: Pipeline) -> Json
 
 
 def _model_place(name: str) -> str:
-    """Return a model as it was typed; of the folder of a training, the tuned model in it."""
+    """Return a model as it was typed; of the folder of a training, or of a recipe, the tuned model in it."""
     folder = expand_home(name)
-    return str(folder / "model") if (folder / "training.json").is_file() and (folder / "model").is_dir() else name
+    if not (folder / "training.json").is_file() and not (folder / RECIPE).is_file():
+        return name
+    model = stage_folders(folder)[-1] / "model"
+    return str(model) if model.is_dir() else name
 
 
 def _resolved(pipeline: Pipeline, name: str, flag: str) -> tuple[ModelName, EngineConfig]:

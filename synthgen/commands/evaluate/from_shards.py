@@ -23,8 +23,9 @@ from synthgen.store.parquet import read_batches
 from synthgen.tables import SELECT, image_id, make_id
 from synthgen.train.conversation import UnusableRow, clean_messages, text_of
 from synthgen.train.dataset import ShardFile
+from synthgen.train.forms import IMAGES, TEXTS, in_one_form
 
-COLUMNS = ["images", "messages", "image_id", "tags", "pair_ids", "types", "forms", "languages"]  # those that there are
+COLUMNS = [*IMAGES, *TEXTS, "image_id", "tags", "pair_ids", "types", "forms", "languages"]  # those that there are
 PLACES = ("points", "boxes")  # forms whose answers are no words
 LONGEST_OPTIONS = re.compile(r"(?:^|\n)((?:[A-H]\. [^\n]*(?:\n|$)){2,8})")
 Row = Mapping[str, Any]
@@ -65,7 +66,7 @@ def _rows(file: ShardFile) -> Iterator[Row]:
             parquet = pq.ParquetFile(stream, pre_buffer=False)
             columns = [name for name in COLUMNS if name in parquet.schema_arrow.names]
             for batch in read_batches(parquet, columns):
-                yield from batch.to_pylist()
+                yield from map(in_one_form, batch.to_pylist())
     except FileNotFoundError as error:
         raise Damaged(f"{file.url}: is missing; pack the run again, or give other shards") from error
     except (pa.ArrowException, OSError) as error:

@@ -1,56 +1,55 @@
 """The images that a model was tuned on, by the record that `synth train` leaves beside it.
 
-An answer about a picture that a model has learned says nothing of what it can do with others.
+An answer about a picture that a model has learned says nothing of what it can do with others, nor does one about a copy
+of it in another size or compression: where perceptual hashes of the training's pictures are known, near ones count too.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from synthgen.errors import Damaged, UserMistake, one_line
-from synthgen.store.folder import open_path
-from synthgen.store.parquet import read_batches
-from synthgen.tables import image_id
+from synthgen.commands.evaluate.question_set import QuestionSet
+from synthgen.config.source import ImagesConfig
+from synthgen.dedup.images import near_hashes
+from synthgen.errors import Failure
+from synthgen.ingest.images import DecoderPool
+from synthgen.train.sightings import SeenImages, images_seen
 
 
-def images_seen(model: str) -> frozenset[str]:
-    """Return the ids of the images that a model was tuned on; none where no training is on record beside it.
+def seen_images(models: Sequence[str]) -> list[SeenImages]:
+    """Return the images that each model was tuned on; none where no training is on record beside it.
 
     Raises:
-        UserMistake: A shard of the training is gone, so that nobody can tell.
-        Damaged: The record of the training is damaged.
+        UserMistake: What is known of a training's rows is gone, so that nobody can tell.
+        Damaged: The record of a training is damaged.
     """
-    folder = Path(model)
-    record = next((path for path in (folder.parent, folder) if (path / "training.json").is_file()), None)
-    if not folder.is_dir() or record is None:
-        return frozenset()
-    try:
-        files = json.loads((record / "training.json").read_bytes())["files"]
-        urls = [str(file["url"]) for file in files]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{record}/training.json: is not the record of a training ({one_line(error)})") from error
-    return frozenset(image for url in urls for image in _images_of(url, record))
+    return [images_seen(Path(model)) for model in models]
 
 
-def _images_of(url: str, record: Path) -> set[str]:
-    fs, path = open_path(url)
-    try:
-        with fs.open(path) as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False)
-            has_ids = "image_id" in file.schema_arrow.names
-            batches = read_batches(file, ["image_id"] if has_ids else ["images"])
-            return {image for batch in batches for row in batch.to_pylist() for image in _ids(row)}
-    except (pa.ArrowException, OSError) as error:
-        raise UserMistake(
-            f"{url}: a shard of the training in {record} cannot be read ({one_line(error)}), so nobody can tell which "
-            "images it has seen; put it back, or take evaluate.seen=true to ask about all images"
-        ) from error
+def seen_in(questions: QuestionSet, seen: Sequence[SeenImages], images: ImagesConfig) -> frozenset[str]:
+    """Return the images of questions that a model was tuned on, near copies included."""
+    ids = frozenset[str]().union(*(each.ids for each in seen))
+    of_questions = {question.image_id for question in questions.all()}
+    hashed = [each for each in seen if each.hashes]
+    if not hashed:
+        return ids & of_questions
+    own = _hashes(questions, of_questions - ids, images)
+    distinct = np.unique(np.array(list(own.values()), np.uint64))
+    near = set[int]()
+    for each in hashed:
+        known = np.array(sorted(each.hashes), np.uint64)
+        near.update(distinct[near_hashes(distinct, known, each.bits)[0]].tolist())
+    return (ids & of_questions) | {image for image, value in own.items() if value in near}
 
 
-def _ids(row: dict[str, Any]) -> list[str]:
-    if "image_id" in row:
-        return [row["image_id"]] if row["image_id"] else []
-    return [image_id(image["bytes"]) for image in row["images"] or () if image and image.get("bytes")]
+def _hashes(questions: QuestionSet, wanted: set[str], images: ImagesConfig) -> dict[str, int]:
+    """Return the perceptual hashes of some images of the questions."""
+    found = dict[str, int]()
+    with DecoderPool[str](images) as pool:
+        for partition in questions.log.partitions:
+            files = questions.files(partition)
+            for image, decoded in pool.decode_many((name, files[name]) for name in files if name in wanted):
+                if not isinstance(decoded, Failure):
+                    found[image] = decoded.phash
+    return found

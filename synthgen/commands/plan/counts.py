@@ -5,7 +5,7 @@ than the job's counts as to ask, as a run that updates asks it again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from synthgen.stages.generate import GenerateContext, missing_scores, needs_aski
 from synthgen.stages.generate.context import FOLLOW_UP
 from synthgen.stages.plan import Inputs, dry_run
 from synthgen.stages.score import PassContext, contexts_of
+from synthgen.stages.score.routing import Routes, routes_of
 from synthgen.stages.score.todo import score_reasons_of
 from synthgen.store import RunFolder
-from synthgen.tables import ASK, GENERATE, SCORE
+from synthgen.tables import ASK, GENERATE
 
 OUTCOMES = ("assignment_id", "pair_id", "outcome", "reason", "recipe")
 
@@ -38,6 +39,8 @@ class QuestionCounts:
     outdated: int = 0  # of those planned, with an outcome by another recipe
     unscored: Counter[str] = field(default_factory=Counter)  # score -> asked pairs that lack it
     to_score: dict[str, Counter[Kind]] = field(default_factory=dict)  # pass -> asked pairs that lack one of its scores
+    to_route: dict[str, Counter[Kind]] = field(default_factory=dict)  # those that another score is still to decide
+    routed: dict[str, Counter[bool]] = field(default_factory=dict)  # pass -> whether that leaves a pair open -> pairs
     # "added", "retired" or "kept" -> (type, rule) -> questions
     rules: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
@@ -77,7 +80,7 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
         scored = scored_pairs(generate.context_of(job), log, diff.name)
         counts.unscored.update(name for row in partition.asked for name in missing_scores(row, scored))
         for judge in passes:
-            counts.to_score.setdefault(judge.name, Counter()).update(_to_score(judge, folder, partition))
+            _count_pass(counts, judge, folder, partition)
         if with_rules:
             askers = dry_run.RuleCounter(inputs, context, diff.name)
             for change, rows in (("added", diff.added), ("retired", diff.gone), ("kept", diff.kept)):
@@ -85,14 +88,39 @@ def count(folder: RunFolder, job: Job, with_rules: bool = False) -> QuestionCoun
     return counts
 
 
-def _to_score(judge: PassContext, folder: RunFolder, partition: PartitionCounts) -> Iterator[Kind]:
-    """Yield the kind of each asked pair that lacks a score of a pass."""
-    reasons = score_reasons_of(judge, folder.log(SCORE), partition.diff.name)
-    rows = zip(partition.outcomes, partition.is_asked, kinds_of(partition.assignments), strict=True)
-    for row, is_asked, kind in rows:
-        is_pair = row and is_asked and row["outcome"] == GENERATE.passes
-        if row and is_pair and any(row["pair_id"] not in of_pairs for of_pairs in reasons.values()):
-            yield kind
+def _count_pass(counts: QuestionCounts, judge: PassContext, folder: RunFolder, partition: PartitionCounts) -> None:
+    """Count the asked pairs that lack a score of a pass, and what another score says of them, if it waits for one."""
+    name = partition.diff.name
+    routes = routes_of(judge, folder, name)
+    reasons, known = score_reasons_of(judge, folder, name, routes), _routed_pairs(judge, folder, name, routes)
+    to_score = counts.to_score.setdefault(judge.name, Counter())
+    to_route, routed = (
+        counts.to_route.setdefault(judge.name, Counter()),
+        counts.routed.setdefault(judge.name, Counter()),
+    )
+    scores = judge.judge.settings.scores
+    for row, is_asked, kind in zip(
+        partition.outcomes, partition.is_asked, kinds_of(partition.assignments), strict=True
+    ):
+        if row is None or not is_asked or row["outcome"] != GENERATE.passes:
+            continue
+        is_open, is_known = routes.decided(row["pair_id"], scores[0]) is None, row["pair_id"] in known
+        if routes.after and is_known:
+            routed[is_open] += 1
+        if all(row["pair_id"] in of_pairs for of_pairs in reasons.values()):
+            continue
+        if routes.after and not is_known:
+            to_route[kind] += 1
+        elif is_open:
+            to_score[kind] += 1
+
+
+def _routed_pairs(judge: PassContext, folder: RunFolder, partition: str, routes: Routes) -> Collection[str]:
+    """Return the pairs of which the score that a pass waits for says what it will say in a run."""
+    if routes.after is None or judge.before is None:
+        return routes.rows.keys()
+    alone = routes.after.score.rpartition(".")[2]
+    return score_reasons_of(judge.before, folder, partition, routes_of(judge.before, folder, partition))[alone].keys()
 
 
 def count_partitions(folder: RunFolder, job: Job) -> Iterator[PartitionCounts]:

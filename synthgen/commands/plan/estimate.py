@@ -21,6 +21,7 @@ from synthgen.errors import UserMistake
 from synthgen.job.changes import is_changed
 from synthgen.job.context_room import image_notes
 from synthgen.job.funnel import near_duplicates_message
+from synthgen.job.given import check_is_asked
 from synthgen.job.job import with_plan_settings
 from synthgen.stages.contract import Job
 from synthgen.stages.generate import Profile
@@ -90,6 +91,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
     Raises:
         UserMistake: No image is tagged, or the budget cannot be read or pays for nothing.
     """
+    check_is_asked(job.out.url, job.has_pairs, "plan")
     if request.budget is not None:
         pricing.parse_budget(request.budget, pricing.price_of(job.pipeline.generate))
     if not Inputs.from_folder(folder, job.pipeline.tag.taggers).partitions:
@@ -108,7 +110,7 @@ def forecast(folder: RunFolder, job: Job, request: EstimateRequest) -> Forecast:
             notes.append("there is no pair yet, so scoring passes are not measured")
     measured = profiles.load(job)
     if request.budget is not None and not counts.is_asked:
-        job, note = _fit_budget(folder, job, request.budget, measured)
+        job, note = _fit_budget(folder, job, request.budget, measured, counts)
         notes.append(note)
     if has_budget and job.pipeline.plan.share < 1:
         counts = count(folder, job, request.diff)
@@ -210,7 +212,9 @@ def _dearest_first(estimate: TypeEstimate) -> tuple[float, str]:
     return -(seconds if estimate.usage else estimate.planned), estimate.type
 
 
-def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profiles | None) -> tuple[Job, str]:
+def _fit_budget(
+    folder: RunFolder, job: Job, text: str, measured: profiles.Profiles | None, counts: QuestionCounts
+) -> tuple[Job, str]:
     """Return the job with the share of its plan that a budget pays for, and a note that names the share."""
     generation, settings = job.pipeline.generate, job.pipeline.plan
     price = pricing.price_of(generation)
@@ -219,14 +223,14 @@ def _fit_budget(folder: RunFolder, job: Job, text: str, measured: profiles.Profi
         raise UserMistake(
             f"--budget {text}: no profile of this engine is stored in {job.out.url}; add --profile 32 to measure one"
         )
-    parts = [
-        (generation.answerer, measured.answering),
-        *((judge.settings, pass_pricing.load(job, judge)) for judge in job.passes),
-    ]
-    costs = [_cost_of(budget, part, profile) for part, profile in parts]
+    costs = [(1.0, _cost_of(budget, generation.answerer, measured.answering))]
+    for judge in job.passes:
+        share = pass_pricing.open_share(job, judge, counts)
+        cost = _cost_of(budget, judge.settings, pass_pricing.load(job, judge))
+        costs.append((1.0 if share is None else share, cost))
 
     def answering(kind: Kind) -> float:
-        return sum(cost(kind) for cost in costs)
+        return sum(share * cost(kind) for share, cost in costs)
 
     plan = draw_uncapped(folder, job, answering, _cost_of(budget, generation.asker, measured.asking))
     share = share_within(plan, settings, budget.amount)

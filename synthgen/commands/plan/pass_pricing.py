@@ -8,6 +8,7 @@ import heapq
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from synthgen.stages import score
 from synthgen.stages.contract import Job, ScoringPass
 from synthgen.stages.generate import Profile
 from synthgen.stages.score import contexts_of
+from synthgen.stages.score.context import waits_for
 from synthgen.stages.score.profiling import PassProfileTask, PassSample, measure_pass
 from synthgen.store import RunFolder
 from synthgen.tables import GENERATE, PLAN, draw
@@ -33,14 +35,18 @@ class PassEstimate:
     """A scoring pass of a forecast.
 
     Attributes:
-        pairs: To score, at most.
+        pairs: To score, at most; about so many where the share of open pairs is known.
         usage: None where its engine was not measured.
+        of: Pairs among which it scores those that the score it waits for leaves open.
+        open_share: The share of these that is left open, as far as any were seen; None where that is not known.
     """
 
     judge: ScoringPass
     pairs: int
     usage: Usage | None
     profile: Profile | None
+    of: int = 0
+    open_share: float | None = None
 
 
 class DrawnPairs(NamedTuple):
@@ -55,11 +61,30 @@ def pass_estimates(job: Job, counts: QuestionCounts) -> Iterator[PassEstimate]:
     """Yield what each pass of a job would take."""
     to_ask = counts.planned - counts.asked
     for judge in job.passes:
-        pairs = to_ask + counts.to_score[judge.name]
+        certain, others = counts.to_score[judge.name], to_ask + counts.to_route[judge.name]
+        share = open_share(job, judge, counts)
+        pairs = {kind: certain[kind] + others[kind] * (1.0 if share is None else share) for kind in certain | others}
         profile = load(job, judge)
         rates = pricing.rates_of(profile)
         usage = Usage.total(rates.of(kind).times(count) for kind, count in pairs.items()) if rates else None
-        yield PassEstimate(judge, pairs.total(), usage, profile)
+        of = (certain + others).total()
+        yield PassEstimate(judge, ceil(sum(pairs.values())), usage, profile, of, share)
+
+
+def open_share(job: Job, judge: ScoringPass, counts: QuestionCounts) -> float | None:
+    """Return the share of pairs that a pass scores which waits for another score; None where it is all or not known.
+
+    It is that of the pairs of which the other score is known, or else that of those which its pass was measured on.
+    """
+    if judge.after is None:
+        return None
+    if routed := counts.routed[judge.name]:
+        return routed[True] / routed.total()
+    before = next((each for each in job.passes if each.name == waits_for(judge)), None)
+    profile = load(job, before) if before else None
+    values = profile.values.get(judge.after.score.rpartition(".")[2], ()) if profile else ()
+    is_open = [value is None or not judge.after.decides(value) for value in values]
+    return sum(is_open) / len(is_open) if is_open else None
 
 
 def measure(folder: RunFolder, job: Job, counts: QuestionCounts, images: int, made: Sequence[PassSample]) -> bool:
@@ -75,7 +100,8 @@ def measure(folder: RunFolder, job: Job, counts: QuestionCounts, images: int, ma
     Returns:
         Whether there was any pair to measure on.
     """
-    passes = [context for context in contexts_of(job) if not counts.is_asked or counts.to_score[context.name]]
+    lacking = {name: of_pass + counts.to_route[name] for name, of_pass in counts.to_score.items()}
+    passes = [context for context in contexts_of(job) if not counts.is_asked or lacking[context.name]]
     if not passes:
         return True
     samples = made or _samples(folder, job, images + 1)  # the first warms up
@@ -107,14 +133,25 @@ def load(job: Job, judge: ScoringPass) -> Profile | None:
 
 def order_of(job: Job, names: Sequence[str]) -> str:
     """Return a line on which of these passes run side by side, as far as that is known before Ray is joined."""
-    pools = [score.pool_of(context, None, job.home) for context in contexts_of(job) if context.name in names]
+    waves = [[context for context in wave if context.name in names] for wave in score.waves_of(job)]
+    pools = [score.pool_of(context, None, job.home) for wave in waves for context in wave]
     machine = {"GPU": float(len(gpu_names())), "CPU": float(os.cpu_count() or 1)}
     if os.environ.get("RAY_ADDRESS") or not all(do_fit([pool], [machine]) for pool in pools):
         gpus, cpus = sum((pool.gpus or 0) * pool.size for pool in pools), sum(pool.cpus * pool.size for pool in pools)
         needs = _resources({"GPU": gpus, "CPU": cpus} if gpus else {"CPU": cpus}, " and ")
-        return f"passes run side by side where Ray has {needs} for them, else one after the other"
-    rounds = [[names[number] for number in each] for each in rounds_of(pools, [machine])]
+        waiting = "".join(f"; {judge.name} waits for {waits_for(judge)}" for judge in _waiting(job, names))
+        return f"passes run side by side where Ray has {needs} for them, else one after the other{waiting}"
+    rounds = [
+        [wave[number].name for number in each]
+        for wave in waves
+        for each in rounds_of([score.pool_of(context, None, job.home) for context in wave], [machine])
+    ]
     return f"on this machine ({_resources(machine, ', ')}) {score.in_words(rounds)}"
+
+
+def _waiting(job: Job, names: Sequence[str]) -> list[ScoringPass]:
+    """Return the passes among these names that wait for another one of them."""
+    return [judge for judge in job.passes if judge.name in names and waits_for(judge) in names]
 
 
 def _resources(amounts: Mapping[str, float], separator: str) -> str:
@@ -123,7 +160,8 @@ def _resources(amounts: Mapping[str, float], separator: str) -> str:
 
 def _shape(job: Job, judge: ScoringPass) -> list[Any]:
     """Return everything that a profile depends on: the pairs, the scores, and the engine."""
-    return [job.shape["generated"], job.shape["passes"][judge.name], _engine_shape(judge.settings.engine), "pass"]
+    own = {key: shape for key, shape in job.shape["passes"][judge.name].items() if key != "after"}
+    return [job.shape["generated"], own, _engine_shape(judge.settings.engine), "pass"]
 
 
 def _engine_shape(engine: EngineConfig) -> Any:

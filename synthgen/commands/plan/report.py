@@ -6,6 +6,7 @@ Tokens, hours and money are shown only where the engine was measured and questio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from synthgen.commands.plan import steering
 from synthgen.commands.plan.estimate import Forecast
 from synthgen.commands.plan.pass_pricing import PassEstimate, order_of
 from synthgen.commands.plan.pricing import Usage, hours, money, price_of
@@ -21,10 +22,11 @@ HEAD = "instruction type"
 CHANGES = ("added", "retired", "kept")
 
 
-def text(forecast: Forecast) -> str:
+def text(forecast: Forecast, steered: steering.Steering | None = None) -> str:
     """Return the forecast for a terminal; without a profile, the questions alone."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in sorted(forecast.counts.outcomes.items()))
-    lines = [f"note: {note}" for note in forecast.notes]
+    lines = [steering.text(steered)] if steered else []
+    lines += [f"note: {note}" for note in forecast.notes]
     lines += [f"images: {outcomes}", "", *_table(forecast), "", *_duration(forecast)]
     if forecast.passes:
         lines += ["", *_pass_lines(forecast)]
@@ -135,7 +137,7 @@ def _pass_lines(forecast: Forecast) -> Iterator[str]:
         if not estimate.pairs:
             yield f"pass {judge.name}: every pair is scored"
             continue
-        does = f"scores at most {pluralize(estimate.pairs, 'pair')} by {', '.join(judge.scores)}"
+        does = f"scores {_how_many(estimate)} by {', '.join(judge.scores)}"
         yield _pass(f"pass {judge.name}:", does, part, estimate.usage)
         if estimate.profile and estimate.usage:
             yield from _measured(estimate.profile, part.engine, estimate.usage, f"{judge.name}: ", "pair")
@@ -146,6 +148,17 @@ def _pass_lines(forecast: Forecast) -> Iterator[str]:
     price = price_of(forecast.job.pipeline.generate)
     if all(estimate.usage for estimate in pending) and any(map(_pass_money, pending)):
         yield f"questions and passes together: {_all_money(forecast):,.2f} {price.currency}"
+
+
+def _how_many(estimate: PassEstimate) -> str:
+    """Return how many pairs a pass scores, in words."""
+    after = estimate.judge.after
+    if after is None:
+        return f"at most {pluralize(estimate.pairs, 'pair')}"
+    whose = f"those that {after.score} leaves open"
+    if estimate.open_share is None:
+        return f"at most {pluralize(estimate.pairs, 'pair')}, {whose} (how many is not known yet),"
+    return f"about {estimate.pairs:,} of {pluralize(estimate.of, 'pair')}, {whose},"
 
 
 def _pass_money(estimate: PassEstimate) -> float:
@@ -174,7 +187,7 @@ def _difference(rules: Mapping[str, Mapping[tuple[str, str], int]]) -> Iterator[
     yield f"{'all':<{width}} {counts}"
 
 
-def as_json(forecast: Forecast) -> dict[str, Any]:
+def as_json(forecast: Forecast, steered: steering.Steering | None = None) -> dict[str, Any]:
     """Return the forecast under names; tokens and seconds are of the questions to ask."""
     total_usage = forecast.total if forecast.profile else None
     report: dict[str, Any] = {
@@ -197,6 +210,8 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
             **_named_usage(forecast, total_usage, forecast.total_asking if forecast.asking else None),
         },
     }
+    if steered:
+        report["student"] = steering.as_json(steered)
     if forecast.passes:
         report["passes"] = [
             {
@@ -204,6 +219,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
                 "model": estimate.judge.model.model,
                 "scores": list(estimate.judge.scores),
                 "pairs": estimate.pairs,
+                **({"of": estimate.of, "open_share": estimate.open_share} if estimate.judge.after else {}),
                 **(_pass_numbers(estimate, estimate.usage) if estimate.usage else {}),
             }
             for estimate in forecast.passes
@@ -212,7 +228,8 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
             report["total_with_passes"] = {"money": round(_all_money(forecast), 4)}
     for name, profile in (("profile", forecast.profile), ("asking_profile", forecast.asking)):
         if profile:
-            report[name] = {key: value for key, value in vars(profile).items() if key != "questions"}
+            hidden = ("questions", "values")
+            report[name] = {key: value for key, value in vars(profile).items() if key not in hidden}
     if rules := forecast.counts.rules:
         keys = sorted({key for counts in rules.values() for key in counts})
         report["difference"] = [

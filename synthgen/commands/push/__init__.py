@@ -16,6 +16,7 @@ from synthgen.console import pluralize
 from synthgen.errors import UserMistake
 from synthgen.stages.pack.card_notes import FOLDER, pictures_of, place_of
 from synthgen.store import DataFile, RunFolder
+from synthgen.store.run_folder import MIXTURE
 from synthgen.tables import PACK, SELECT
 
 __all__ = ["PushRequest", "Pushed", "push", "text"]
@@ -109,7 +110,8 @@ def _checked_files(folder: RunFolder) -> dict[str, tuple[str, DataFile]]:
     shards = shards_of(folder)
     log, again = folder.log(PACK), f"finish it with `synth run --out {folder.out.url}`"
     turns = sum(count for name, count in log.counts().items() if name != "samples")
-    if folder.log(SELECT).counts().get("kept", 0) != turns:
+    is_run = MIXTURE not in (folder.record or {})
+    if is_run and folder.log(SELECT).counts().get("kept", 0) != turns:
         raise UserMistake(f"{folder.out.url}: its shards are older than its decisions; {again}")
     if CARD not in folder.stage(PACK).folder.names(".md"):
         raise UserMistake(f"{folder.out.url}: its shards have no card yet; {again}")

@@ -13,21 +13,22 @@ from synthgen.commands.report.card import show_in_card
 from synthgen.commands.report.clusters import find_clusters
 from synthgen.commands.report.costs import seconds_at_work, total_of
 from synthgen.commands.report.examples import Example, load_examples
+from synthgen.commands.report.html_file import html_target, write_html
 from synthgen.commands.report.losses import find_losses
-from synthgen.commands.report.page import MARK, render
+from synthgen.commands.report.page import render
 from synthgen.commands.report.pictures import Picture, load_pictures
+from synthgen.commands.report.stage_costs import stage_costs
 from synthgen.commands.report.survey import partitions_of, survey
 from synthgen.commands.report.view import choices, families_of, groups_of, score_view, stage_bars, tags_view
 from synthgen.config.pipeline import Pipeline
 from synthgen.console import StageProgress, note
-from synthgen.errors import SynthError, UserMistake, one_line
+from synthgen.errors import SynthError, one_line
 from synthgen.job import run_record
 from synthgen.job.funnel import funnels
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.card_notes import forget_examples
 from synthgen.stages.pack.command import command_of
 from synthgen.store import RunFolder
-from synthgen.store.patterns import expand_home
 from synthgen.tables import GENERATE, PACK, SELECT
 
 NAME = "report.html"
@@ -48,17 +49,13 @@ def write_report(
     Raises:
         UserMistake: The folder holds no run, or the target cannot be written.
     """
-    path = _target(target) if target is not None else None
+    path = html_target(target, "report") if target is not None else None
     text = report_page(folder, has_pictures=has_pictures, keep=keep)
-    if path is None:
-        place = folder.stage(PACK).folder
-        place.write(NAME, text)
-        return f"{place.url}/{NAME}"
-    try:
-        path.write_bytes(text)
-    except OSError as error:
-        raise UserMistake(f"{path}: cannot be written ({one_line(error)}); name another file") from error
-    return str(path)
+    if path is not None:
+        return write_html(path, text)
+    place = folder.stage(PACK).folder
+    place.write(NAME, text)
+    return f"{place.url}/{NAME}"
 
 
 def write_after_run(folder: RunFolder, *, is_changed: bool = True) -> str | None:
@@ -83,25 +80,6 @@ def forget_report(folder: RunFolder) -> None:
     """Delete the report of a run and the examples of its card: they show images that are taken out now."""
     folder.stage(PACK).folder.remove([NAME])
     forget_examples(folder)
-
-
-def _target(target: str) -> Path:
-    """Return the file to write; an older report there is replaced, nothing else."""
-    if "://" in target:
-        raise UserMistake(f"{target}: is no file on this machine; write the report to one, and copy it")
-    path = expand_home(target)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserMistake(f"{target}: the report is HTML; give it a name that ends in .html")
-    if path.exists() and not _is_report(path):
-        raise UserMistake(f"{target}: is there already, and is no report of synth; name another file")
-    return path
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        return path.read_bytes()[: len(MARK)] == MARK.encode()
-    except OSError:
-        return False
 
 
 def report_page(folder: RunFolder, *, has_pictures: bool = True, keep: Keep = lambda *_: None) -> bytes:
@@ -135,6 +113,7 @@ def report_page(folder: RunFolder, *, has_pictures: bool = True, keep: Keep = la
             "total": total_of(found.costs),
             "work": work,
             "work_total": sum(work.values()),
+            "stage_costs": stage_costs(folder, pipeline, found.costs, found.asked),
             "losses": find_losses(folder, stages, shown),
             "clusters": find_clusters(folder),
             "examples": examples,

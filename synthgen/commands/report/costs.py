@@ -1,7 +1,7 @@
 """What calls of models took: their number, tokens and seconds, and how long each stage was at work."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -39,6 +39,15 @@ class Cost:
     def cached_share(self) -> float | None:
         """The share of the prompts' tokens that came from the cache; None without a token."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    def less(self, part: "Cost") -> "Cost":
+        """Return the cost without the tokens of a part of it."""
+        return replace(
+            self,
+            prompt_tokens=max(0, self.prompt_tokens - part.prompt_tokens),
+            cached_tokens=max(0, self.cached_tokens - part.cached_tokens),
+            output_tokens=max(0, self.output_tokens - part.output_tokens),
+        )
 
     def with_rows(self, rows: pa.Table) -> "Cost":
         """Return the cost with that of some rows added."""

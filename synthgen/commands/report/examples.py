@@ -29,6 +29,7 @@ class Example:
 
     Attributes:
         id: Of its pair; empty without one.
+        assignment_id: Of its row in its partition.
         why: "kept", or the reason against it.
         place: The name of its image in the source, as samples show it.
         before: The pair that its question goes on from, if there is one.
@@ -39,6 +40,8 @@ class Example:
     """
 
     id: str
+    assignment_id: str
+    partition: str
     outcome: str
     why: str
     type: str
@@ -56,6 +59,9 @@ class Example:
     tags: tuple[tuple[str, float | None], ...]
 
 
+PLACE = ("object_id", "uri", "version", "row", "source")  # columns of the plan
+
+
 @dataclass(frozen=True)
 class ImagePlace:
     """Where an image is read again."""
@@ -64,6 +70,7 @@ class ImagePlace:
     uri: str
     version: str
     row: int | None
+    source: str | None = None
 
 
 def load_examples(
@@ -94,9 +101,10 @@ def load_examples(
             place = shown(image["uri"]) if image.get("uri") else ""
             why = KEPT if outcome == KEPT else each.group
             example = _example((outcome, why), row, place, image, values)
-            found[each.assignment_id] = replace(example, before=before.get(row["follows"] or ""))
+            example = replace(example, partition=partition, before=before.get(row["follows"] or ""))
+            found[each.assignment_id] = example
             if image.get("uri"):
-                places[row["image_id"]] = ImagePlace(*(image[key] for key in ("object_id", "uri", "version", "row")))
+                places[row["image_id"]] = ImagePlace(*(image[key] for key in PLACE))
     return [found[each.assignment_id] for _, each in drawn if each.assignment_id in found], places
 
 
@@ -110,9 +118,7 @@ def _rows(folder: RunFolder, partition: str, assignments: list[str]) -> tuple[li
 
 
 def _images(folder: RunFolder, partition: str, image_ids: list[str]) -> dict[str, Row]:
-    rows = folder.table(
-        PLAN, partition, "images", ["image_id", "object_id", "uri", "version", "row", "outcome", "tags"]
-    )
+    rows = folder.table(PLAN, partition, "images", ["image_id", *PLACE, "outcome", "tags"])
     rows = rows.filter(pc.is_in(rows.column("image_id"), pa.array(image_ids, pa.string())))
     # Of several objects with one content the planned one is read, which stands for them.
     return {row["image_id"]: row for row in sorted(rows.to_pylist(), key=lambda row: row["outcome"] == "planned")}
@@ -136,6 +142,8 @@ def _example(
     scores = values.get(row["pair_id"] or "", {})
     return Example(
         id=row["pair_id"] or "",
+        assignment_id=row["assignment_id"],
+        partition="",
         outcome=decision[0],
         why=decision[1],
         type=row["type"] or "none",
@@ -150,11 +158,11 @@ def _example(
         reply=shorten(row["raw_answer"] or row["raw_question"]) if row["answer"] is None else "",
         detail=shorten(row["detail"]),
         scores=tuple((name, score["value"], score["reason"] or "") for name, score in scores.items()),
-        tags=_leaves(image.get("tags") or ()),
+        tags=leaves_of(image.get("tags") or ()),
     )
 
 
-def _leaves(tags: Iterable[Row]) -> tuple[tuple[str, float | None], ...]:
+def leaves_of(tags: Iterable[Row]) -> tuple[tuple[str, float | None], ...]:
     """Return the lowest tags of an image with their scores, the best first."""
     best: dict[str, float | None] = {}
     for tag in tags:

@@ -8,40 +8,58 @@ hid in a name or an answer would not run even if it were not escaped.
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup
 
 NOTHING = "\N{EN DASH}"  # in place of a number that there is none of
-MARK = '<!doctype html>\n<html lang="en" data-made-by="synth report">'  # how a file is known to be a report
+NO_MORE: Mapping[str, str] = {}
 
 
-def render(page: dict[str, Any]) -> bytes:
+def render(page: Mapping[str, Any]) -> bytes:
     """Return the page as HTML."""
-    style, script = _text("style.css"), _text("script.js")
-    policy = policy_of(style, script)
-    text = (
-        _environment()
-        .get_template("report.html")
-        .render(page, style=Markup(style), script=Markup(script), policy=Markup(policy))
-    )
-    return f"{MARK}\n{text}".encode(errors="replace")  # half a character may be in a setting
+    return html_of(__package__, "report.html", page).encode(errors="replace")  # half a character may be in a setting
 
 
-def policy_of(style: str, script: str, more: str = "") -> str:
+def html_of(package: str, template: str, values: Mapping[str, Any]) -> str:
+    """Return a page of a package that has its template, style and script in the folder `page`.
+
+    It has the style of the report too, and may import its macros. The template is given `policy`, `style` and `script`.
+    """
+    style, script = style_of(package), text_of(package, "script.js")
+    more = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy_of(style, script))}
+    return environment(package).get_template(template).render(values, **more)
+
+
+def style_of(package: str) -> str:
+    """Return the style of the pages of a package: that of the report, and its own."""
+    own = [package] if package != __package__ else []
+    return "\n".join(text_of(each, "style.css") for each in (__package__, *own))
+
+
+def policy_of(style: str, script: str, more: Mapping[str, str] = NO_MORE) -> str:
     """Return the policy of a page that runs nothing but this style and this script; `more` allows more."""
-    return (
-        f"default-src 'none'; img-src data:; {more}"
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    rules = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": f"'{_hash(style)}'",
+        "script-src": f"'{_hash(script)}'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        **more,
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
-def _text(name: str) -> str:
-    return resources.files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+@cache
+def text_of(package: str, name: str) -> str:
+    """Return a file of the folder `page` of a package."""
+    return resources.files(package).joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
@@ -49,9 +67,10 @@ def _hash(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment(package: str) -> Environment:
+    """Return what fills in the templates of a package; they may import those of the report."""
     environment = SandboxedEnvironment(
-        loader=PackageLoader(__package__, "page"),
+        loader=ChoiceLoader([PackageLoader(each, "page") for each in (package, __package__)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,7 +5,7 @@ A picture that cannot be had is a reason in its place: a report never fails for 
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
@@ -13,9 +13,9 @@ from PIL import Image
 from synthgen.commands.report.examples import ImagePlace
 from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
-from synthgen.ingest.images import DecoderPool
+from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import load_images
-from synthgen.ingest.sources import ObjectRef
+from synthgen.ingest.sources import ref_of
 from synthgen.store import RunFolder
 from synthgen.store.denylist import read_denylist
 
@@ -62,26 +62,39 @@ def load_pictures(
     """
     if not places:
         return {}
-    refs = [ObjectRef(place.object_id, place.uri, place.version, place.row) for place in places.values()]
-    expected = {place.object_id: image for image, place in places.items()}
-    small = limits.model_copy(update={"model_pixels": min(limits.model_pixels, 4 * size.side * size.side)})
     found: dict[str, Picture | str] = {}
     left = size.together
-    denied = read_denylist(folder.out).image_ids
-    with DecoderPool[str](small, processes=1 if len(refs) < IMAGES_A_DECODER else 2) as pool:
-        for loaded in load_images(refs, source, pool, expected_ids=expected, denied_ids=denied):
-            image = expected[loaded.object_id]
-            if isinstance(loaded.image, Failure):
-                found[image] = loaded.image.reason
+    processes = 1 if len(places) < IMAGES_A_DECODER else 2
+    with DecoderPool[str](limits_of(limits, size), processes=processes) as pool:
+        for image, loaded in read_pictures(folder, source, pool, places):
+            if isinstance(loaded, str):
+                found[image] = loaded
                 continue
-            data = encode(loaded.image.image, size)
+            data = encode(loaded.image, size)
             if len(data) > left:
                 found[image] = "left out to keep this page small"
                 continue
             left -= len(data)
             url = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
-            found[image] = Picture(url, loaded.image.width, loaded.image.height)
+            found[image] = Picture(url, loaded.width, loaded.height)
     return found
+
+
+def limits_of(limits: ImagesConfig, size: PictureSize) -> ImagesConfig:
+    """Return the limits of a pool whose images are no larger than pictures of a size need."""
+    return limits.model_copy(update={"model_pixels": min(limits.model_pixels, 4 * size.side * size.side)})
+
+
+def read_pictures(
+    folder: RunFolder, source: SourceConfig, pool: DecoderPool[str], places: Mapping[str, ImagePlace]
+) -> Iterator[tuple[str, Decoded | str]]:
+    """Yield the id of each image with the image, verified and decoded, or with the reason why there is none."""
+    refs = [ref_of(vars(place)) for place in places.values()]
+    expected = {place.object_id: image for image, place in places.items()}
+    denied = read_denylist(folder.out).image_ids
+    for loaded in load_images(refs, source, pool, expected_ids=expected, denied_ids=denied):
+        image = loaded.image
+        yield expected[loaded.object_id], image.reason if isinstance(image, Failure) else image
 
 
 def encode(image: Image.Image, size: PictureSize) -> bytes:

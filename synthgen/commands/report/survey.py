@@ -12,7 +12,7 @@ from synthgen.config.selection import SelectConfig
 from synthgen.job import run_record
 from synthgen.stages.select.selection import scores_in
 from synthgen.store import RunFolder
-from synthgen.tables import GENERATE, PLAN, pass_of_score
+from synthgen.tables import ASK, GENERATE, PLAN, pass_of_score
 
 OF_PAIRS = [*outcomes.TOKENS, "seconds"]
 
@@ -24,6 +24,7 @@ class Survey:
     Attributes:
         counts: Of questions by type, form and language.
         pairs: What questions and answers cost.
+        asked: What of it asking cost, where another model answers.
         scores: By name; those of passes that the last run no longer had are left out.
     """
 
@@ -32,6 +33,7 @@ class Survey:
     branches: Branches = field(default_factory=Branches)
     draw: Draw = field(default_factory=Draw)
     pairs: Cost = field(default_factory=Cost)
+    asked: Cost = field(default_factory=Cost)
 
     @property
     def costs(self) -> dict[str, Cost]:
@@ -56,6 +58,7 @@ def survey(
         rows = outcomes.read_rows(folder, partition)
         outcomes.count_rows(rows, found.counts)
         found.pairs = found.pairs.with_rows(rows.select(OF_PAIRS))
+        found.asked = found.asked.with_rows(folder.table(ASK, partition, "questions", OF_PAIRS))
         add_scores(found.scores, folder, partition, rows)
         found.branches.add(folder, partition, rows)
         found.draw.add(partition, rows)

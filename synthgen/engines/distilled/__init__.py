@@ -9,7 +9,7 @@ from synthgen.engines.distilled.embedder import Embedder
 from synthgen.engines.distilled.engine import UNSURE, DistilledEngine, check_distilled, no_options
 from synthgen.engines.distilled.features import features_of
 from synthgen.engines.distilled.head import Head, fit
-from synthgen.engines.distilled.model import DistilledModel, load, save
+from synthgen.engines.distilled.model import DistilledModel, load, prompt_digest, save, score_fault
 
 __all__ = [
     "UNSURE",
@@ -22,5 +22,7 @@ __all__ = [
     "fit",
     "load",
     "no_options",
+    "prompt_digest",
     "save",
+    "score_fault",
 ]

@@ -18,6 +18,7 @@ from synthgen.errors import Failure, ModelUnavailable
 AT_ONCE = 64  # calls in a batch
 WAIT_SECONDS = 0.01  # for a batch to fill
 KEPT_IMAGES = 4096  # embeddings
+WHY_UNSURE = "unsure: the members of the small judge disagree"
 UNSURE = "unsure"  # the reply where the members disagree; then the labels have none of the probability
 
 
@@ -119,7 +120,8 @@ class DistilledEngine:
     def _reply(self, grade: float, spread: float, seconds: float) -> Reply:
         """Return the labels whose expected place is the grade."""
         if spread > self._head.sure:
-            return Reply(UNSURE, labels=dict.fromkeys(self._model.labels, 0.0), output_tokens=1, seconds=seconds)
+            nothing = dict.fromkeys(self._model.labels, 0.0)
+            return Reply(UNSURE, detail=WHY_UNSURE, labels=nothing, output_tokens=1, seconds=seconds)
         place = grade * (len(self._model.labels) - 1)
         below = min(int(place), len(self._model.labels) - 2)
         labels = dict.fromkeys(self._model.labels, 0.0)

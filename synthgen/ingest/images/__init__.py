@@ -6,10 +6,10 @@ decoders are C code and anybody may have written the bytes. At import this packa
 standard library only: the child processes import it too.
 """
 
-from synthgen.ingest.images.decode import DECODING, Decoded, decode, fit
+from synthgen.ingest.images.decode import DECODING, Decoded, decode, decode_pixels, fit
 from synthgen.ingest.images.headers import Header
 from synthgen.ingest.images.phash import perceptual_hash
 from synthgen.ingest.images.pool import DecoderPool
 from synthgen.ingest.images.unfit import Unfit
 
-__all__ = ["DECODING", "Decoded", "DecoderPool", "Header", "Unfit", "decode", "fit", "perceptual_hash"]
+__all__ = ["DECODING", "Decoded", "DecoderPool", "Header", "Unfit", "decode", "decode_pixels", "fit", "perceptual_hash"]

@@ -27,13 +27,13 @@ def main() -> None:
     limits = SimpleNamespace(**settings.limits)
     memory = mmap.mmap(settings.fd, 0)
     replies = os.dup(1)
-    _restrict(settings.memory_bytes)
+    restrict(settings.memory_bytes)
     os.write(replies, b"{}\n")  # ready
     while request := os.read(0, shared_memory.REQUEST.size):
         slot, length = shared_memory.REQUEST.unpack(request)
-        signal.setitimer(signal.ITIMER_PROF, limits.decode_seconds)
+        limit_seconds(limits.decode_seconds)
         reply = answer(memory, slot * settings.slot_bytes, length, limits)
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        limit_seconds(0)
         os.write(replies, json.dumps({"slot": slot, **reply}).encode() + b"\n")
 
 
@@ -52,10 +52,16 @@ def answer(memory: mmap.mmap, offset: int, length: int, limits: Any) -> dict[str
         "phash": decoded.phash,
         "thumbnail": decoded.thumbnail.hex(),
         "flat_share": decoded.flat_share,
+        "stated": decoded.stated,
     }
 
 
-def _restrict(memory_bytes: int) -> None:
+def limit_seconds(seconds: float) -> None:
+    """End this process after so many seconds on a core from now; 0 takes the limit away."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def restrict(memory_bytes: int) -> None:
     """Limit this process for good: `memory_bytes` on top of what it uses now, no files, no output, no core dumps."""
     for number in (signal.SIGINT, signal.SIGHUP):  # they go to the whole terminal; our parent decides
         signal.signal(number, signal.SIG_IGN)

@@ -73,7 +73,7 @@ class DecoderProcess(Generic[Key]):
             stderr=subprocess.PIPE,
             bufsize=0,
             pass_fds=(self.fd,),
-            env=_environment(),
+            env=environment(),
         )
         self.is_ready, self._incomplete, self.alive_at = False, b"", time.monotonic()
         for sent in self.pending:
@@ -159,7 +159,7 @@ def slot_size(largest: int) -> int:
     return -(-largest // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment of a child: the variables needed to start like its parent, and its settings."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {**inherited, **CHILD_SETTINGS, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}

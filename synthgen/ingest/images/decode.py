@@ -1,21 +1,24 @@
 """Decoding of a file into the image that the models see: upright RGB, `model_pixels` at most.
 
 The first frame counts, EXIF orientation is applied, colours are those that a viewer shows (see `colours`), and metadata
-is dropped. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is no smaller than the models see: the
-inverse cosine transform then averages the pixels that scaling would average, in a fraction of the time.
+is dropped, but for what it says of rights. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is no
+smaller than the models see: the inverse cosine transform then averages the pixels that scaling would average, in a
+fraction of the time.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageFile
+from PIL import Image
 
 from synthgen.ingest.images import colours
 from synthgen.ingest.images.clean import is_cut, lacks_end
 from synthgen.ingest.images.headers import open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
+from synthgen.ingest.images.stated import statements
 from synthgen.ingest.images.thumbnail import flat_share, thumbnail
 from synthgen.ingest.images.unfit import Unfit
 
@@ -50,6 +53,7 @@ class Decoded:
     phash: int  # of `image`, with HASH_GAP
     thumbnail: bytes  # and so is the share, see thumbnail.py
     flat_share: float
+    stated: Mapping[str, str] = field(default_factory=dict)  # what the file says of its rights, see stated.py
 
 
 def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
@@ -58,7 +62,21 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     Raises:
         Unfit: The file is no image, is outside the limits, or cannot be decoded.
     """
+    seen, kind, (width, height), stated = _decode(data, limits)
+    grey = seen.convert("L")
+    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
+    return Decoded(seen, kind, width, height, *features, stated)
+
+
+def decode_pixels(data: bytes, limits: "ImagesConfig") -> Image.Image:
+    """Return the image alone, without what images are compared by; otherwise as `decode`."""
+    return _decode(data, limits)[0]
+
+
+def _decode(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, str, tuple[int, int], Mapping[str, str]]:
+    """Return the image, the format of the file, its upright width and height, and what the file states of rights."""
     image, header = open_checked(data, limits)
+    stated = statements(image)
     try:
         if header.format in ("JPEG", "MPO") and lacks_end(data) and is_cut(data):
             raise Unfit("truncated", "the file ends before its last pixel")
@@ -68,9 +86,7 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     width, height = header.width, header.height
     if turn >= SWAPS_SIDES:
         width, height = height, width
-    grey = seen.convert("L")
-    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
-    return Decoded(seen, header.format, width, height, *features)
+    return seen, header.format, (width, height), stated
 
 
 def fit(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -107,7 +123,7 @@ def orientation(image: Image.Image) -> int:
     return turn if 1 <= turn <= 8 else 1
 
 
-def _decode_pixels(image: ImageFile.ImageFile, max_pixels: int) -> tuple[Image.Image, int]:
+def _decode_pixels(image: Image.Image, max_pixels: int) -> tuple[Image.Image, int]:
     """Return the upright RGB image, scaled down, and the orientation that was applied."""
     if image.format in ("JPEG", "MPO"):
         image.draft(None, size_to_fit(image.size, max_pixels))

@@ -10,11 +10,12 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 
-from synthgen.ingest.images import plugins, tiff
+from synthgen.ingest.images import arrays, documents, plugins, tiff
 from synthgen.ingest.images.clean import clean, lacks_end, png_profile
 from synthgen.ingest.images.unfit import Unfit
 
@@ -30,12 +31,13 @@ Image.MAX_IMAGE_PIXELS = None
 class Header:
     """The declarations of a header; `frames` is counted no further than one past the limit."""
 
-    format: str  # Pillow's name, or SVG
+    format: str  # Pillow's name, or that of DRAWN
     width: int  # pixels
     height: int
     frames: int
 
 
+RAW = ("CR3", "RAF", "RW2", "ORF", "CRW", "X3F")  # camera raw, beside the kinds that are TIFFs
 # First bytes -> Pillow's name. Formats that Pillow lacks are included, to tell "not allowed" from "not an image".
 MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -54,6 +56,7 @@ MAGIC = (
     (b"\0\0\x01\0", "ICO"),
     (b"icns", "ICNS"),
     (b"%PDF", "PDF"),
+    (b"%synthgen page ", "PDF"),
     (b"%!PS", "EPS"),
     (b"DDS ", "DDS"),
     (b"qoif", "QOI"),
@@ -100,8 +103,15 @@ def sniff(data: bytes) -> str | None:
     return next((name for magic, name in MAGIC if data.startswith(magic)), None)
 
 
-def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
-    """Open an image without decoding it.
+def sniff_whole(data: bytes) -> str | None:
+    """Return the format of a file as `images.formats` names it; of camera raw the first bytes do not always tell."""
+    name = sniff(data)
+    is_raw = name in RAW or (name == "TIFF" and tiff.is_raw(data))
+    return "RAW" if is_raw else name
+
+
+def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
+    """Open an image without decoding it; what has no pixels is drawn.
 
     Returns:
         The open image, and its header, which is within all limits.
@@ -114,8 +124,8 @@ def open_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFi
     name = _allowed_format(data, limits)
     if name == "WEBP":  # Pillow allocates the whole canvas of a WebP when it opens it, so check its size first
         _check_size(*_webp_size(data), limits)
-    if name == "SVG":
-        return _draw_checked(data, limits)
+    if name in DRAWN:
+        return _draw_checked(data, name, limits)
     image = _open(data, name)
     if image.format not in limits.formats:
         raise Unfit("format_not_allowed", f"{image.format}; allowed: {', '.join(limits.formats)}")
@@ -148,19 +158,32 @@ def unfit_from(error: Exception, data: bytes) -> Unfit:
     return Unfit("truncated" if is_cut else "corrupt", f"{type(error).__name__}: {error}")
 
 
-def _draw_checked(data: bytes, limits: "ImagesConfig") -> tuple[ImageFile.ImageFile, Header]:
-    size = plugins.svg_size(data)
-    _check_size(*size, limits)
-    image = plugins.draw_svg(data, size)
-    _check_size(*image.size, limits)
-    return image, Header("SVG", *image.size, 1)
+DRAWN = ("SVG", "PDF", "JXL", "RAW")  # opening one of these makes its pixels
+
+
+def _draw_checked(data: bytes, name: str, limits: "ImagesConfig") -> tuple[Image.Image, Header]:
+    check_size = partial(_check_size, limits=limits)
+    image: Image.Image
+    size: tuple[int, int] | None = None  # that of the image, if not said
+    if name == "JXL":
+        image = arrays.open_jxl(data, check_size)
+    elif name == "RAW":
+        image, size = arrays.open_raw(data, check_size, limits.model_pixels)
+    elif name == "PDF":
+        image = documents.draw_page(data, check_size)
+    else:
+        image = plugins.draw_svg(data, plugins.svg_size(data, check_size))
+        check_size(*image.size)
+    image.format = name
+    width, height = size or image.size
+    return image, Header(name, width, height, 1)
 
 
 ADDED = ("AVIF", "JPEG2000", *plugins.PACKAGES)  # that a user may want, and that are not allowed by default
 
 
 def _allowed_format(data: bytes, limits: "ImagesConfig") -> str:
-    name = sniff(data)
+    name = sniff_whole(data)
     if name is None:
         raise Unfit("not_an_image", f"the first bytes are {data[:12]!r}" if data else "the file is empty")
     # An MPO is a JPEG followed by further JPEGs; Pillow tells the two apart when it opens the file.
@@ -207,7 +230,7 @@ def _turn_to_picture(image: ImageFile.ImageFile, data: bytes) -> None:
         if palette := tiff.palette_of_bytes(directory):
             image.palette = ImagePalette.raw("RGB;L", palette)
         return
-    raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that only a raw converter can read")
+    raise Unfit("unsupported", "a TIFF whose images are all smaller copies of one that is not there")
 
 
 def _check_size(width: int, height: int, limits: "ImagesConfig") -> None:

@@ -8,6 +8,7 @@ it names another file or declares entities, which can unfold to any size. Links 
 import importlib.util
 import io
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from PIL import Image, ImageFile
 
 from synthgen.ingest.images.unfit import Unfit
 
-PACKAGES = {"HEIF": "pi-heif", "SVG": "resvg-py"}  # of the extra `formats`; a module has `_` in place of `-`
+# Of the extra `formats`; a module has `_` in place of `-`.
+PACKAGES = {"HEIF": "pi-heif", "SVG": "resvg-py", "PDF": "pypdfium2", "JXL": "pylibjxl", "RAW": "rawpy"}
 ENCODING = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40})")
 LENGTH = re.compile(r"\s*\+?(\d*\.?\d+(?:e[+-]?\d+)?)\s*(px|pt|pc|mm|cm|in|q)?\s*", re.IGNORECASE)
 DPI = 96
@@ -52,8 +54,12 @@ def register_heif() -> None:
 # --- SVG --------------------------------------------------------------------------------------------------------------
 
 
-def svg_size(data: bytes) -> tuple[int, int]:
+def svg_size(data: bytes, check_size: Callable[[int, int], None]) -> tuple[int, int]:
     """Return the size in pixels at which an SVG is drawn.
+
+    Args:
+        data: The file.
+        check_size: Raises Unfit if a width and height are outside the limits.
 
     Raises:
         Unfit: It cannot be parsed, declares entities, refers to another file, or has text where no font is.
@@ -68,7 +74,9 @@ def svg_size(data: bytes) -> tuple[int, int]:
         raise Unfit("truncated" if _ends_inside(data) else "corrupt", f"an SVG that is no XML: {error}") from error
     if seen.has_text and not _has_fonts():
         raise Unfit("unsupported", "an SVG with text, and this machine has no fonts")
-    return seen.size()
+    size = seen.size()
+    check_size(*size)
+    return size
 
 
 def draw_svg(data: bytes, size: tuple[int, int]) -> ImageFile.ImageFile:

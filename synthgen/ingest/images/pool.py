@@ -142,7 +142,7 @@ class DecoderPool(Generic[Key]):
             return Failure(reply["reason"], reply["detail"])
         width, height = reply["size"]
         image = shared_memory.take(child.memory, sent.slot * child.slot_bytes, (width, height))
-        features = reply["phash"], bytes.fromhex(reply["thumbnail"]), reply["flat_share"]
+        features = reply["phash"], bytes.fromhex(reply["thumbnail"]), reply["flat_share"], reply["stated"]
         return Decoded(image, reply["format"], reply["width"], reply["height"], *features)
 
     def _replace(self, child: DecoderProcess[Key], is_overdue: bool) -> Iterator[tuple[Key, Failure]]:

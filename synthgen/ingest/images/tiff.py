@@ -7,10 +7,14 @@ or of a kind that Pillow lacks, so the tags are read here.
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 NEW_SUBFILE, SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 254, 255, 258, 259, 262, 277, 284, 339
 COLOUR_MAP = 320
 YCBCR = 6  # a value of PhotometricInterpretation
+MOSAICS = (32803, 34892)  # further ones: a colour a pixel, and all of them before they are developed
+SUB_DIRECTORIES, DNG_VERSION = 330, 50706
+MOST_DIRECTORIES = 8  # that are looked at for a mosaic
 STARTS_AND_SIZES = ((273, 279), (324, 325))  # of strips, and of tiles
 PIXEL_TAGS = frozenset(  # that decide how the picture looks
     (
@@ -71,6 +75,10 @@ class Directory:
         if size > room:
             (place,) = struct.unpack_from(self.order + self.pointer, self.data, place)
         return place if place + size <= len(self.data) else None
+
+    def has(self, tag: int) -> bool:
+        """Return whether there is a tag, of whatever type."""
+        return any(struct.unpack_from(f"{self.order}H", self.data, at)[0] == tag for at in self.entries)
 
     @property
     def is_reduced(self) -> bool:
@@ -141,6 +149,30 @@ def directories(data: bytes) -> Iterator[Directory]:
             at = following
     except struct.error:  # the chain points past the end; Pillow notices if that concerns the first image
         return
+
+
+def is_raw(data: bytes) -> bool:
+    """Return whether a TIFF is the raw file of a camera: a mosaic, a DNG, or a CR2, whose directories do not say so."""
+    if data[8:10] == b"CR":
+        return True
+    for directory in islice(directories(data), MOST_DIRECTORIES):
+        inside = [_directory(data, directory, at) for at in directory.values(SUB_DIRECTORIES)[:MOST_DIRECTORIES]]
+        some = [directory, *(each for each in inside if each)]
+        if directory.has(DNG_VERSION) or any(each.first(PHOTOMETRIC, 0) in MOSAICS for each in some):
+            return True
+    return False
+
+
+def _directory(data: bytes, above: Directory, at: int) -> Directory | None:
+    """Return the directory at a place, of the kind of the one that names it; None if it leaves the file."""
+    count, entry = ("H", 12) if above.pointer == "I" else ("Q", 20)
+    try:
+        (entries,) = struct.unpack_from(above.order + count, data, at)
+    except struct.error:
+        return None
+    first = at + struct.calcsize(count)
+    end = first + entry * entries
+    return Directory(data, above.order, above.pointer, range(first, end, entry)) if end <= len(data) else None
 
 
 def palette_of_bytes(directory: Directory) -> bytes | None:

@@ -38,14 +38,14 @@ def read_objects(refs: Sequence[ObjectRef], source: SourceConfig, limits: Images
 
 def _tasks(refs: Sequence[ObjectRef], source: SourceConfig, limits: ImagesConfig) -> Iterator[ReadTask]:
     """Yield the tasks of each kind of source: the objects of an earlier source are read whatever today's source is."""
-    by_scheme: defaultdict[str, list[ObjectRef]] = defaultdict(list)
+    by_scheme: defaultdict[tuple[str | None, str], list[ObjectRef]] = defaultdict(list)
     for ref in refs:
-        by_scheme[scheme_of(ref.uri)].append(ref)
-    by_kind: defaultdict[SourceKind, list[ObjectRef]] = defaultdict(list)
-    for some in by_scheme.values():
-        by_kind[kind_of_object(some[0].uri)] += some
-    for kind, some in by_kind.items():
-        yield from _tasks_of(kind, some, source, limits.max_bytes)
+        by_scheme[ref.source, scheme_of(ref.uri)].append(ref)
+    by_kind: defaultdict[tuple[str | None, SourceKind], list[ObjectRef]] = defaultdict(list)
+    for (name, _), some in by_scheme.items():
+        by_kind[name, kind_of_object(some[0].uri)] += some
+    for (name, kind), some in by_kind.items():
+        yield from _tasks_of(kind, some, source.place(name), limits.max_bytes)
 
 
 def _tasks_of(kind: SourceKind, refs: list[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:

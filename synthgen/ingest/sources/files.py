@@ -1,8 +1,8 @@
 """The listing of files: a stream of objects, in an order that depends on names alone.
 
-An object is a file whose name ends as those of images do, a row of a Parquet file, or a member of a tar; every other
-file is counted as left out. A Parquet file without the image column is a UserMistake if the user named Parquet files.
-In a folder it may be metadata beside the images, so it is left out, unless nothing else is there.
+An object is a file whose name ends as those of images do, a row of a Parquet file, a member of a tar, or a page of a
+PDF; every other file is counted as left out. A Parquet file without the image column is a UserMistake if the user named
+Parquet files. In a folder it may be metadata beside the images, so it is left out, unless nothing else is there.
 """
 
 import itertools
@@ -41,6 +41,7 @@ from synthgen.ingest.sources.objects import (
     tell_unreadable,
     unreadable_meta,
 )
+from synthgen.ingest.sources.pages import with_pages
 from synthgen.ingest.sources.suffixes import has_suffix, suffix_of
 from synthgen.ingest.sources.walk import FileEntry, can_hold_matches, walk
 from synthgen.store.remote import PermanentError, error_text, store_errors, with_retries
@@ -61,8 +62,10 @@ def list_files(source: SourceConfig) -> Iterator[Item]:
     """
     location = parse_location(source.uri)
     fs = None if location.protocol == "file" else filesystem(location.protocol)
-    objects = _explain_errors(location, _objects(location, fs, source))
-    return tell_unreadable(_with_sidecars(objects, fs, source.sidecar) if source.sidecar else objects)
+    objects = _objects(location, fs, source)
+    if source.sidecar:
+        objects = _with_sidecars(objects, fs, source.sidecar)
+    return tell_unreadable(_explain_errors(location, with_pages(objects, fs, source)))
 
 
 def is_inside_location(folder: str, source: SourceConfig) -> bool:

@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpcore
 
 from synthgen.errors import one_line
+from synthgen.ingest.rights import forbidding
 from synthgen.store.remote import PermanentError
 
 REDIRECTS = 4
@@ -49,6 +50,10 @@ class UrlRefused(PermanentError):
     """A URL that is not fetched, and why."""
 
 
+class Reserved(PermanentError):
+    """The server says that no model may learn from it."""
+
+
 class TooLarge(PermanentError):
     """More bytes than the limit."""
 
@@ -68,16 +73,18 @@ class CheckedUrl:
         return self.host if self.port == PORTS[self.scheme] else f"{self.host}:{self.port}"
 
 
-def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
+def fetch(url: str, hosts: Sequence[str], max_bytes: int, *, use_reserved: bool = False) -> bytes:
     """Return the bytes behind a URL, following redirects.
 
     Args:
         url: A URL of the list.
         hosts: The hosts that the user allows (`source.hosts`).
         max_bytes: The most bytes to read.
+        use_reserved: Do not heed what the server says of such use.
 
     Raises:
         UrlRefused: The URL, an address of its host or a redirect is not allowed.
+        Reserved: The server says that no model may learn from it.
         TooLarge: There are more than `max_bytes`.
         FileNotFoundError: There is nothing at that URL, or no longer.
         PermanentError: The server answers with another error that another attempt would meet again.
@@ -87,6 +94,8 @@ def fetch(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
         target = check_url(url, hosts)
         with _request(target) as response:
             if response.status not in MOVED:
+                if not use_reserved:
+                    _check_reservation(response)
                 return _read_body(response, max_bytes)
             location = _header(response, b"location") or b""
             _skip_body(response)
@@ -222,6 +231,16 @@ def _request(target: CheckedUrl) -> Iterator[httpcore.Response]:
             yield response
     except NETWORK_ERRORS as error:
         raise OSError(one_line(error)) from error
+
+
+def _check_reservation(response: httpcore.Response) -> None:
+    """Raise Reserved for the headers that img2dataset obeys, and that of the TDM Reservation Protocol."""
+    for name, value in response.headers:
+        text = value.decode("latin-1")
+        if name.lower() == b"x-robots-tag" and (word := forbidding(text)):
+            raise Reserved(f"its server says X-Robots-Tag: {word}")
+        if name.lower() == b"tdm-reservation" and text.strip() == "1":
+            raise Reserved("its server says TDM-Reservation: 1")
 
 
 def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:

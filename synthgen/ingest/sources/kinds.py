@@ -13,6 +13,8 @@ from synthgen.config.entry_points import added, load, offered
 from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure, guess
 from synthgen.ingest.sources.files import is_inside_location, list_files
+from synthgen.ingest.sources.instructions.listing import SCHEME as INSTRUCTIONS_SCHEME
+from synthgen.ingest.sources.instructions.listing import list_instructions, place_of, place_of_images
 from synthgen.ingest.sources.location import (
     SAME,
     STORES,
@@ -71,6 +73,7 @@ class SourceKind:
         shown: Returns an object's uri as it may appear in shards, which are given away, so without folders of this
             machine; its second argument is the local folder of the run's source, or empty.
         place: Returns the location that the objects of a source lie below; that folder is the one of `shown`.
+        has_pairs: Its objects bring their questions and answers, so none are planned and none are asked.
         knows_sizes: A size is known before the bytes are read, so reading threads wait for room in memory first.
         sources: What uris of sources have before their colon; () is the name alone.
         objects: What uris of objects have there.
@@ -83,6 +86,7 @@ class SourceKind:
     is_inside: Callable[[str, SourceConfig], bool] = _never_inside
     shown: Callable[[str, str], str] = _name_alone
     place: Callable[[SourceConfig], str | None] = _place
+    has_pairs: bool = False
     knows_sizes: bool = False
     sources: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
@@ -124,12 +128,30 @@ MANIFEST = SourceKind(
 )
 
 
+def _is_inside_set(folder: str, source: SourceConfig) -> bool:
+    return is_inside_location(folder, source.model_copy(update={"uri": place_of(source)}))
+
+
+INSTRUCTIONS = SourceKind(
+    INSTRUCTIONS_SCHEME,
+    list_instructions,
+    file_tasks,  # as of manifests
+    spell_out=spell_out_file,
+    is_inside=_is_inside_set,
+    place=place_of_images,
+    has_pairs=True,
+    sources=(INSTRUCTIONS_SCHEME,),
+    objects=FILES.objects,
+)
+
+
 def _no_package(ref: ObjectRef, max_bytes: int) -> Failure:
     return Failure("unreadable", f"no package installed here has the source '{scheme_of(ref.uri)}:'")
 
 
 UNKNOWN = SourceKind("unknown", list_files, one_by_one(_no_package))  # of objects whose package is gone
-SOURCES: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS, MANIFEST) for scheme in kind.sources}
+KINDS = (FILES, URLS, MANIFEST, INSTRUCTIONS)
+SOURCES: Mapping[str, SourceKind] = {scheme: kind for kind in KINDS for scheme in kind.sources}
 OBJECTS: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS) for scheme in kind.objects}
 
 

@@ -7,12 +7,13 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.ingest.sources.added import AddedObjects
-from synthgen.ingest.sources.kinds import FILES, MANIFEST, URLS, SourceKind, kind_of_source, suggestion
+from synthgen.ingest.sources.kinds import KINDS, SourceKind, kind_of_source, suggestion
 from synthgen.ingest.sources.location import scheme_of
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed
 from synthgen.store.remote import display_uri, error_text
@@ -26,12 +27,23 @@ def list_objects(source: SourceConfig) -> Iterator[Listed]:
 
 
 def list_source(source: SourceConfig) -> Iterator[Item]:
-    """Return all objects of the source, and what its listing leaves out.
+    """Return all objects of the source, those of several places one after the other, and what its listing leaves out.
 
     Raises:
         UserMistake: At once if the source's uri is wrong, during the iteration if there is no such place.
         SynthError: It cannot be listed.
     """
+    streams = [_of_place(name, _list_place(place)) for name, place in source.places.items()]  # all are checked now
+    return itertools.chain.from_iterable(streams)
+
+
+def open_listing(source: SourceConfig) -> Iterator[Item]:
+    """Return what `list_source` does, the first object of each place already listed: an empty one raises now."""
+    streams = [_of_place(name, _opened(_list_place(place))) for name, place in source.places.items()]
+    return itertools.chain.from_iterable(streams)
+
+
+def _list_place(source: SourceConfig) -> Iterator[Item]:
     kind = kind_of_source(source.uri)
     try:
         with _kind_errors(source.uri, "listing"):
@@ -41,9 +53,15 @@ def list_source(source: SourceConfig) -> Iterator[Item]:
     return _checked(kind, source.uri, objects)
 
 
-def open_listing(source: SourceConfig) -> Iterator[Item]:
-    """Return what `list_source` does, the first object already listed: an empty or unreadable source raises now."""
-    items, first = list_source(source), []
+def _of_place(name: str | None, items: Iterator[Item]) -> Iterator[Item]:
+    """Return the items of a place, its objects with its name."""
+    if name is None:
+        return items
+    return (replace(item, source=name) if isinstance(item, Listed) else item for item in items)
+
+
+def _opened(items: Iterator[Item]) -> Iterator[Item]:
+    first = list[Item]()
     for item in items:
         first.append(item)
         if isinstance(item, Listed):
@@ -53,6 +71,10 @@ def open_listing(source: SourceConfig) -> Iterator[Item]:
 
 def is_inside_source(folder: str, source: SourceConfig) -> bool:
     """Return whether a listing of the source looks for files in this folder, given by its path or URL."""
+    return any(_is_inside_place(folder, place) for place in source.places.values())
+
+
+def _is_inside_place(folder: str, source: SourceConfig) -> bool:
     with _kind_errors(source.uri, "comparing it with the output folder"):
         return kind_of_source(source.uri).is_inside(folder, source)
 
@@ -65,7 +87,7 @@ def spell_out_uri(uri: str, home: Path) -> str:
 
 def _checked(kind: SourceKind, uri: str | None, items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items, objects as tables can hold them; one that no process could read again is a SynthError."""
-    added = None if kind in (FILES, URLS, MANIFEST) else AddedObjects()
+    added = None if kind in KINDS else AddedObjects()
     with _kind_errors(uri, "listing"):
         for item in items:
             if fault := _fault(kind, item):

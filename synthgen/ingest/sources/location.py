@@ -23,7 +23,7 @@ from synthgen.tables import archive_of
 
 STORES = ("s3", "gs", "az", "hf")  # object stores; a local path needs no protocol
 SAME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}  # other names of a store
-TAR = ".tar"
+TAR, PDF = ".tar", ".pdf"
 PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*://")
 SCHEME = re.compile(r"([a-z][a-z0-9_+.-]*):")
 USAGE = "give a folder, a glob, a Parquet file, a tar, s3://…, gs://…, az://… or hf://datasets/…"
@@ -107,13 +107,18 @@ def member_uri(uri: str, name: str) -> str:
     return f"{uri}#{quote(os.fsencode(name))}"
 
 
+def page_uri(uri: str, number: int) -> str:
+    """Return the uri of a page of a PDF, as browsers know it."""
+    return f"{uri}#page={number}"
+
+
 def member_version(version: str, offset: int) -> str:
-    """Return the version of a member: that of the archive, and where the member begins in it."""
+    """Return the version of a member: that of the archive, and where the member begins in it, or the page."""
     return f"{version}@{offset}"
 
 
 def split_member(uri: str, version: str) -> tuple[str, str, int] | None:
-    """Return the uri of an archive, the quoted name of its member and where that begins; None if it is no member."""
+    """Return the uri of an archive, the quoted name of its member and its place there; None if it is no member."""
     archive, offset = archive_of(uri), version.rpartition("@")[2]
     is_member = archive != uri and offset != version and offset.isdecimal()
     return (archive, uri[len(archive) + 1 :], int(offset)) if is_member else None
@@ -184,8 +189,8 @@ def open_versioned(uri: str, fs: Any, block: int) -> Iterator[tuple[Any, str]]:
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """Return a text that changes when an object changes: its etag, or its blob on the hub, else size and time."""
-    if etag := info.get("ETag") or info.get("etag") or info.get("blob_id"):
+    """Return a text that changes when an object changes: its etag, or its content on the hub, else size and time."""
+    if etag := next((info[key] for key in ("ETag", "etag", "blob_id", "xet_hash") if info.get(key)), None):
         return str(etag).strip('"')
     modified = next((info[key] for key in ("mtime", "LastModified", "updated", "created") if info.get(key)), "")
     return f"{info.get('size', '')}-{modified}"

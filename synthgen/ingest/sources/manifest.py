@@ -33,6 +33,7 @@ from synthgen.ingest.sources.location import (
 )
 from synthgen.ingest.sources.manifest_rows import Row, read_rows
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json, tell_unreadable, unreadable_meta
+from synthgen.ingest.sources.pages import with_pages
 from synthgen.store.patterns import expand_home
 from synthgen.store.records import is_text
 from synthgen.store.remote import display_uri, store_errors, with_retries
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Root:
+class Root:
     """The place that the paths of a manifest start from and must not leave."""
 
     protocol: str
@@ -94,7 +95,8 @@ def list_manifest(source: SourceConfig) -> Iterator[Item]:
     if not uri or (protocol == "file" and not expand_home(path).is_file()):
         raise UserMistake(f"{source.uri}: no such file; write {SCHEME}:FILE, a CSV, TSV, JSON lines or Parquet file")
     place = spell_out_path(uri, Path.cwd())
-    return tell_unreadable(_listed(place, source))
+    root = open_root(root_of_manifest(source))
+    return tell_unreadable(with_pages(_listed(place, root, source), root.fs, source))
 
 
 def root_of_manifest(source: SourceConfig) -> str:
@@ -103,10 +105,19 @@ def root_of_manifest(source: SourceConfig) -> str:
     return spell_out_path(source.root, Path.cwd()) if source.root else place.rpartition("/")[0] or "/"
 
 
-def _listed(uri: str, source: SourceConfig) -> Iterator[Item]:
-    protocol, path = split_folder(root_of_manifest(source))
+def open_root(place: str) -> Root:
+    """Return a folder or prefix as the place that paths start from."""
+    protocol, path = split_folder(place)
     fs = None if protocol == "file" else filesystem(protocol)
-    root = _Root(protocol, path or "/", fs, lru_cache(FOLDERS)(os.path.realpath))
+    return Root(protocol, path or "/", fs, lru_cache(FOLDERS)(os.path.realpath))
+
+
+def find_file(root: Root, place: str) -> Listed | str:
+    """Return the file that a path names, as a listing has it, or what is wrong with the path."""
+    return _local_file(root, place) if root.protocol == "file" else _stored_file(root, place)
+
+
+def _listed(uri: str, root: Root, source: SourceConfig) -> Iterator[Item]:
     left_out, count = _LeftOut(), 0
     with store_errors(display_uri(uri), "listing"), ThreadPoolExecutor(AT_ONCE) as pool:
         wanted = tuple(filter(None, (source.path_column, *source.meta_columns)))
@@ -145,7 +156,7 @@ def _path_column(uri: str, rows: Iterator[Row], source: SourceConfig) -> tuple[s
     return column or USUAL[0], itertools.chain(read, rows)
 
 
-def _look_up(root: _Root, column: str, source: SourceConfig, row: Row) -> Listed | str:
+def _look_up(root: Root, column: str, source: SourceConfig, row: Row) -> Listed | str:
     """Return the object that a row names, or why there is none."""
     if row.values is None:
         return row.fault
@@ -155,7 +166,7 @@ def _look_up(root: _Root, column: str, source: SourceConfig, row: Row) -> Listed
     meta = _meta(row.values, column, source.meta_columns, f"row {row.number}")
     if place.partition("://")[0].strip().lower() in url_list.SCHEMES_OF_URLS:
         return _url(place.strip(), source, meta)
-    found = _local_file(root, place) if root.protocol == "file" else _stored_file(root, place)
+    found = find_file(root, place)
     return found if isinstance(found, str) else Listed(found.uri, found.version, None, found.bytes, meta)
 
 
@@ -184,7 +195,7 @@ def _url(url: str, source: SourceConfig, meta: str | None) -> Listed | str:
     return Listed(f"{scheme.lower()}:{rest}", url_list.VERSION, None, None, meta)
 
 
-def _local_file(root: _Root, place: str) -> Listed | str:
+def _local_file(root: Root, place: str) -> Listed | str:
     protocol, typed = split_folder(place) if PROTOCOL.match(place) else ("file", place)
     if protocol != "file":
         return root.outside
@@ -201,7 +212,7 @@ def _local_file(root: _Root, place: str) -> Listed | str:
     return Listed(uri, local_version(status), None, status.st_size)
 
 
-def _stored_file(root: _Root, place: str) -> Listed | str:
+def _stored_file(root: Root, place: str) -> Listed | str:
     protocol, path = split_folder(place) if PROTOCOL.match(place) else (root.protocol, f"{root.path}/{place}")
     if not is_text(place):
         return NO_TEXT

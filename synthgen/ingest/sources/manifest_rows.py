@@ -59,12 +59,13 @@ def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Row]:
     read = READERS.get(uri[uri.rfind(".") :].lower())
     if read is None:
         raise UserMistake(f"{display_uri(uri)}: is no manifest; its name must end in {', '.join(READERS)}")
-    with _open(uri) as raw:
+    with open_file(uri) as raw:
         yield from read(raw, uri, columns)
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[BinaryIO]:
+def open_file(uri: str) -> Iterator[BinaryIO]:
+    """Give the open file at a path or in a store."""
     protocol, path = split_folder(uri)
     opened = open_regular(path) if protocol == "file" else filesystem(protocol).open(path, "rb", block_size=BLOCK)
     with opened as raw:
@@ -80,16 +81,21 @@ def _check_columns(uri: str, names: Sequence[str], columns: Sequence[str]) -> No
             raise UserMistake(f"{display_uri(uri)}: has {names.count(name)} columns '{name}'; write it with one")
 
 
+def text_of(raw: BinaryIO) -> io.TextIOWrapper:
+    """Return a file as text: UTF-8, or UTF-16 with a byte order mark; what is neither is kept as half characters."""
+    is_utf_16 = raw.read(2) in UTF_16
+    raw.seek(0)
+    encoding, errors = ("utf-16", "replace") if is_utf_16 else ("utf-8-sig", "surrogateescape")
+    return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="")
+
+
 # --- lines ------------------------------------------------------------------------------------------------------------
 
 
 def _lines(raw: BinaryIO) -> Iterator[Line]:
     """Yield the lines with their ends; no more than LINE characters of one are ever held."""
-    is_utf_16 = raw.read(2) in UTF_16
-    raw.seek(0)
-    encoding, errors = ("utf-16", "replace") if is_utf_16 else ("utf-8-sig", "surrogateescape")
     number = 0
-    with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="") as text:
+    with text_of(raw) as text:
         while line := text.readline(LINE):
             number += 1
             is_whole = len(line) < LINE or line.endswith("\n")
@@ -127,7 +133,8 @@ class _Records:
 # --- forms ------------------------------------------------------------------------------------------------------------
 
 
-def _json_rows(raw: BinaryIO, uri: str, columns: Sequence[str]) -> Iterator[Row]:
+def json_rows(raw: BinaryIO, uri: str, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the records of JSON lines."""
     for number, line in _lines(raw):
         if line is None:
             yield Row(number, None, TOO_LONG)
@@ -191,7 +198,7 @@ def _parquet_rows(raw: BinaryIO, uri: str, columns: Sequence[str]) -> Iterator[R
 READERS: Mapping[str, Callable[[BinaryIO, str, Sequence[str]], Iterator[Row]]] = {
     ".csv": _csv_rows,
     ".tsv": _csv_rows,
-    ".jsonl": _json_rows,
-    ".ndjson": _json_rows,
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
     ".parquet": _parquet_rows,
 }

@@ -12,6 +12,7 @@ from synthgen.config.source import SourceConfig
 from synthgen.console import pluralize
 from synthgen.errors import Failure, listed, one_line
 from synthgen.store.remote import PermanentError
+from synthgen.tables import GivenRow
 from synthgen.tables.reasons import QUARANTINE_REASONS
 
 MOST_KINDS = 12  # of what was left out, in a message
@@ -30,6 +31,8 @@ class Listed:
         row: Of a Parquet file, or of whatever has rows.
         bytes: None where the listing does not say.
         source_meta: JSON.
+        source: The name of its place, where a source has several; no kind of source gives it.
+        given: Of a row of an instruction set, what it brings beside its image.
     """
 
     uri: str
@@ -37,6 +40,8 @@ class Listed:
     row: int | None = None
     bytes: int | None = None
     source_meta: str | None = None
+    source: str | None = None
+    given: GivenRow | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class ObjectRef:
 
     Attributes:
         is_verified: The bytes are compared with their hash afterwards, so a source may give those of another version.
+        source: The name of its place, where a source has several.
     """
 
     object_id: str
@@ -68,11 +74,12 @@ class ObjectRef:
     version: str
     row: int | None = None
     is_verified: bool = False
+    source: str | None = None
 
 
 def ref_of(row: Mapping[str, Any]) -> ObjectRef:
     """Return the reference to the object of a table's row."""
-    return ObjectRef(row["object_id"], row["uri"], row["version"], row["row"])
+    return ObjectRef(row["object_id"], row["uri"], row["version"], row["row"], source=row.get("source"))
 
 
 def left_out_text(counts: Mapping[str, int]) -> str:

@@ -1,10 +1,10 @@
 """Images in the rows of Parquet files: a number for each, and later its bytes.
 
-An image column holds plain bytes, or the datasets library's struct of bytes and path, or lists of either. The number is
-that of the row; in a column of lists it counts the images, a row without any as one, because Parquet counts them so and
-a listing need not read them. A path in a cell is never followed: such a row has no bytes. Rows are read in small
-batches, so a row group of gigabytes takes the memory of a few of its pages (a page is the least that Parquet can read;
-pyarrow writes pages in steps of 1,024 rows).
+An image column holds plain bytes, also dictionary-encoded or as a view, or the datasets library's struct of bytes and
+path, or lists of either. The number is that of the row; in a column of lists it counts the images, a row without any as
+one, because Parquet counts them so and a listing need not read them. A path in a cell is never followed: such a row has
+no bytes. Rows are read in small batches, so a row group of gigabytes takes the memory of a few of its pages (a page is
+the least that Parquet can read; pyarrow writes pages in steps of 1,024 rows).
 """
 
 import itertools
@@ -31,7 +31,13 @@ BYTES = (
     pa.types.is_binary_view,
 )
 
-LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 
 Cell = bytes | None | Failure  # an image, no image there, or why it cannot be read
 
@@ -76,7 +82,7 @@ def _rows(uri: str, fs: Any, source: SourceConfig) -> Iterator[tuple[int, str | 
             yield from ((row, None) for row in range(sum(_size(file, group, source.image_column) for group in groups)))
             return
         number = 0
-        rows = zip(_row_sizes(file, source.image_column), read_values(file, source.meta_columns), strict=False)
+        rows = zip(row_sizes(file, source.image_column), read_values(file, source.meta_columns), strict=False)
         for size, values in rows:
             meta = meta_json(values)
             for number in range(number, number + size):  # noqa: B020 - it goes on where the row before ended
@@ -98,7 +104,7 @@ def _leaves(about: Any, column: str) -> Iterator[Any]:
     return (part for part in parts if f"{part.path_in_schema}.".startswith(f"{column}."))
 
 
-def _row_sizes(file: pq.ParquetFile, column: str) -> Iterator[int]:
+def row_sizes(file: pq.ParquetFile, column: str) -> Iterator[int]:
     """Yield for each row how many images it has, at least 1."""
     if not _is_list(file.schema_arrow.field(column).type):
         yield from itertools.repeat(1, file.metadata.num_rows)

@@ -1,4 +1,4 @@
-"""Reading files: local ones, objects of a store, rows of Parquet files, and members of tars.
+"""Reading files: local ones, objects of a store, rows of Parquet files, members of tars, and pages of PDF files.
 
 An object's size is checked before its body is read, and so is its version where no hash of the bytes is known. The
 response's own headers give both, so an object costs one request.
@@ -14,8 +14,10 @@ import fsspec.asyn
 
 from synthgen.config.source import SourceConfig
 from synthgen.errors import Failure
+from synthgen.ingest.images.documents import page_file
 from synthgen.ingest.sources import parquet
 from synthgen.ingest.sources.location import (
+    PDF,
     STORES,
     filesystem,
     local_version,
@@ -36,7 +38,7 @@ Check = Callable[[str, int], Failure | None]  # of the present version and size,
 
 
 def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
-    """Yield a task for each file, for all requested rows of a Parquet file, and for some members of a tar."""
+    """Yield a task for each file, for all requested rows or pages of one, and for some members of a tar."""
     # One filesystem for all threads: fsspec would make one, with its own connections, for each thread that asks.
     stores = {
         protocol: filesystem(protocol)
@@ -45,8 +47,12 @@ def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) 
     }
     files: defaultdict[str, list[ObjectRef]] = defaultdict(list)
     tars: defaultdict[str, list[tuple[int, ObjectRef]]] = defaultdict(list)
+    documents: defaultdict[str, list[ObjectRef]] = defaultdict(list)
     for ref in refs:
-        if member := split_member(ref.uri, ref.version):
+        member = split_member(ref.uri, ref.version)
+        if member and member[0].lower().endswith(PDF):
+            documents[member[0]].append(ref)
+        elif member:
             tars[member[0]].append((member[2], ref))
         elif ref.row is not None:
             files[ref.uri].append(ref)
@@ -54,6 +60,8 @@ def file_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) 
             yield ReadTask([ref], partial(_read_object, stores, max_bytes))
     for rows in files.values():
         yield ReadTask(rows, partial(_read_rows, stores, source.image_column, max_bytes))
+    for pages in documents.values():
+        yield ReadTask(pages, partial(_read_pages, stores, max_bytes))
     for members in tars.values():
         ordered = [ref for _, ref in sorted(members, key=lambda member: member[0])]
         for first in range(0, len(ordered), MEMBERS):
@@ -142,6 +150,37 @@ def _read_rows(
                     yield ref, cell
                 else:
                     yield ref, too_many_bytes(len(cell), max_bytes) or cell
+
+
+def _read_pages(
+    stores: Mapping[str, Any], max_bytes: int, refs: list[ObjectRef], reserve: Reserve
+) -> Iterator[Outcome]:
+    """Read a PDF once for some of its pages; each of them is the whole file under another name."""
+    uri = archive_of(refs[0].uri)
+    with open_versioned(uri, stores.get(split_uri(uri)[0]), BLOCK) as (raw, version):
+        size = raw.seek(0, os.SEEK_END)
+        wanted = []
+        for ref in refs:
+            number = _page_of(ref)
+            if failure := _check(ref, max_bytes, member_version(version, number), size):
+                yield ref, failure
+            else:
+                wanted.append((ref, number))
+        if not wanted:
+            return
+        reserve(size)
+        raw.seek(0)
+        data = raw.read(size)
+    if len(data) != size:
+        raise OSError(f"{len(data):,} of {size:,} bytes were read")
+    for ref, number in wanted:
+        yield ref, page_file(data, number)
+
+
+def _page_of(ref: ObjectRef) -> int:
+    member = split_member(ref.uri, ref.version)
+    assert member, "only pages are read as such"
+    return member[2]
 
 
 def _read_members(

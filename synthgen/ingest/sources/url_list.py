@@ -36,12 +36,14 @@ def list_urls(source: SourceConfig) -> Iterator[Item]:
 
 def url_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
     """Yield a task for each URL; only the hosts of today's source are fetched from."""
-    return one_by_one(partial(_fetch, source.hosts))(refs, source, max_bytes)
+    return one_by_one(partial(_fetch, source))(refs, source, max_bytes)
 
 
-def _fetch(hosts: Sequence[str], ref: ObjectRef, max_bytes: int) -> bytes | Failure:
+def _fetch(source: SourceConfig, ref: ObjectRef, max_bytes: int) -> bytes | Failure:
     try:
-        return http_client.fetch(ref.uri, hosts, max_bytes)
+        return http_client.fetch(ref.uri, source.hosts, max_bytes, use_reserved=source.use_reserved)
+    except http_client.Reserved as error:
+        return Failure("reserved", str(error))
     except http_client.UrlRefused as error:
         return Failure("url_refused", str(error))
     except http_client.TooLarge as error:

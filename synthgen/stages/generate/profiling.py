@@ -79,6 +79,7 @@ class Profile:
         seconds: Of all questions together.
         left_out: Questions that failed for a reason that another attempt may avoid.
         uncounted: COUNTED → calls of which the engine gave no such number, so that it is 0 in the costs.
+        values: Of a scoring pass: score → its values, None for a pair without one.
     """
 
     images: int
@@ -90,6 +91,7 @@ class Profile:
     failed_calls: int = 0
     left_out: int = 0
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 async def measure(task: ProfileTask) -> tuple[Profile, list[Row]]:

@@ -7,7 +7,7 @@ reference, and the front matter is written by a YAML library.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -34,7 +34,8 @@ COLUMNS = {
     "object_id": "the object of the source that the image was read from, as in the records of the run",
     "uris": "every place where the source had these bytes; of local files, the path below the source",
     "tags": "the tags of the image, with scores",
-    "license": "of the image, where the source states one",
+    "license, author, copyright, source_url": "of the image, where its source or its file states them",
+    "source": "the name of the place that the image is from, where the run had several",
     "source_meta": "metadata of the image in the source, as JSON",
     "model, model_revision": "the model that answered; it asked too, unless Asked by names another",
     "pair_ids": "for each turn, the pair in 3-generated/pairs, with its recipe, raw replies and tokens",
@@ -43,9 +44,14 @@ COLUMNS = {
 }
 
 ENGINES = ("Engine", "Engine that asked")  # facts
+SET = "Set"  # the fact that names an instruction set whose pairs these are
 WRITTEN = (
     "Questions and answers were written by a model that looked at the images, then scored and selected by `synth`. "
     "They are synthetic: some will be wrong. Check them before you rely on them."
+)
+IMPORTED = (
+    "Questions and answers came with the instruction set that is named below; `synth` checked and selected them. Its "
+    "terms and those of its images hold for this data set too."
 )
 SCRIPTED = (
     "> **The replies mean nothing.** A script made them, for tests; no model saw the images. Train nothing on them."
@@ -62,6 +68,8 @@ class ShardContents:
         turns: "type", "form" or "language" → name → turns.
         decisions: Reason → pairs.
         unpacked: Reason → samples.
+        origins: "license" or "source" → name, or "" for none → images.
+        reserved: Objects that nobody may teach a model with, and that were left out.
     """
 
     files: Sequence[tuple[str, int]]
@@ -71,6 +79,8 @@ class ShardContents:
     turns: Mapping[str, Mapping[str, int]]
     decisions: Mapping[str, int]
     unpacked: Mapping[str, int]
+    origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    reserved: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,11 +117,11 @@ def card(
     count = sum(contents.turns["type"].values())
     sections = [
         f"# {contents.samples:,} samples, {count:,} questions and answers about {contents.images:,} images",
-        WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED,
+        _origin(facts),
         *([notes.examples] if notes.examples else []),
         "## Where it comes from\n" + make_table(("", ""), facts.items()),
-        "## Contents\n"
-        + "\n\n".join(_count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## Contents\n" + "\n\n".join(count_table(kind, contents.turns[kind]) for kind in ("type", "form", "language")),
+        "## Rights to the images\n" + _rights(contents),
         "## Kept and dropped pairs\n" + _thresholds(select) + "\n\n" + _decisions(contents),
         *([notes.faults] if notes.faults else []),
         _USE,
@@ -121,8 +131,15 @@ def card(
         *([_again(notes)] if notes.command else []),
         CITE,
     ]
-    front = yaml.safe_dump(_front_matter(contents, pack), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(contents, pack, SET in facts), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _origin(facts: Mapping[str, str]) -> str:
+    """Return who wrote the pairs."""
+    if SET in facts:
+        return IMPORTED
+    return WRITTEN if all(engine_kind(facts[name]).is_model for name in ENGINES if name in facts) else SCRIPTED
 
 
 def _again(notes: CardNotes) -> str:
@@ -132,16 +149,16 @@ def _again(notes: CardNotes) -> str:
     return f"## How to make it again\n{fence}\n{command}\n{fence}\n\n{_AGAIN.format(version=notes.version)}"
 
 
-def _front_matter(contents: ShardContents, pack: PackConfig) -> dict[str, Any]:
+def _front_matter(contents: ShardContents, pack: PackConfig, is_imported: bool) -> dict[str, Any]:
     configured = {"license": pack.license, "language": list(pack.languages)}
     size = sum(size for _, size in contents.files)
     split = {"name": "train", "num_bytes": size, "num_examples": contents.samples}
     files = [f"data/{name}" for name, _ in contents.files]
     return {
         **{key: value for key, value in configured.items() if value},
-        "pretty_name": "Synthetic visual instructions",
+        "pretty_name": "Visual instructions" if is_imported else "Synthetic visual instructions",
         "task_categories": ["visual-question-answering", "image-text-to-text"],
-        "tags": ["synthetic", "vlm", "instruction-tuning", "synthgen"],
+        "tags": [*([] if is_imported else ["synthetic"]), "vlm", "instruction-tuning", "synthgen"],
         "size_categories": [next((name for most, name in SIZES if contents.samples < most), "n>100M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}] if files else [],
         "dataset_info": {
@@ -199,7 +216,28 @@ def _decisions(contents: ShardContents) -> str:
     return text
 
 
-def _count_table(kind: str, counts: Mapping[str, int]) -> str:
+def _rights(contents: ShardContents) -> str:
+    """Return the images by licence and by source, and how many were left out for what is said of them."""
+    parts = [share_table("licence", contents.origins.get("license", {}), "none stated")]
+    if set(sources := contents.origins.get("source", {})) - {""}:
+        parts.append(share_table("source", sources, "no name"))
+    if contents.reserved:
+        parts.append(
+            "Objects of the source that were left out, because their file, their metadata or their server says that no "
+            f"model may learn from them: {contents.reserved:,}."
+        )
+    return "\n\n".join(parts)
+
+
+def share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
+    """Return the images of each name of a kind as a table with shares, the most frequent first."""
+    total = sum(counts.values())
+    rows = [(name or without, f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(counts)]
+    return make_table((kind, "images", "share"), rows)
+
+
+def count_table(kind: str, counts: Mapping[str, int]) -> str:
+    """Return the turns of each name of a kind as a table, the most frequent first."""
     return make_table((kind, "turns"), ((name, f"{count:,}") for name, count in _by_count(counts)))
 
 

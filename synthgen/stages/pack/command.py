@@ -1,15 +1,18 @@
 """The command that made a run, from its record, without the folders of the machine."""
 
+import math
 import shlex
 from pathlib import PurePath
 from typing import Any
+
+import yaml
 
 from synthgen.stages.pack import redact
 from synthgen.store import Record
 from synthgen.store.remote import display_uri
 
 SOURCE = "source.uri="  # begins the setting that SOURCE stands for
-QUOTES = "\"'"
+END = "...\n"  # after a scalar, as YAML writes it
 
 
 def command_of(record: Record) -> str:
@@ -28,10 +31,16 @@ def command_of(record: Record) -> str:
 
 
 def _without_path(setting: str) -> str:
-    key, _, value = setting.partition("=")
-    bare = value.strip(QUOTES)
-    shown = plain(bare)
-    return setting if shown == bare else f"{key}={shown}"
+    key, _, text = setting.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    shown = plain(value)
+    if shown == value:
+        return setting
+    flow = yaml.safe_dump(shown, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"{key}={flow.removesuffix(END).strip()}"
 
 
 def plain(value: Any) -> Any:

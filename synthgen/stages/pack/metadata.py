@@ -24,7 +24,7 @@ from synthgen.ingest.images import Header, decode
 from synthgen.ingest.images.clean import PNG_START, clean, png_chunks
 from synthgen.ingest.images.colours import conversion, is_transparent
 from synthgen.ingest.images.decode import ORIENTATION, orientation
-from synthgen.ingest.images.headers import open_checked
+from synthgen.ingest.images.headers import DRAWN, open_checked, sniff_whole
 
 PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK")  # every reader converts them to the same RGB
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -61,6 +61,9 @@ def make_image_file(data: bytes, limits: ImagesConfig, pack: PackConfig) -> Imag
     Raises:
         Unfit: The image cannot be decoded within the limits.
     """
+    if sniff_whole(data) in DRAWN:  # opening it would draw it a second time
+        most = limits.model_pixels if pack.images == "resized" else limits.max_pixels
+        return _encode(decode(data, limits.model_copy(update={"model_pixels": most})).image, False)
     image, header = open_checked(data, limits)
     turn = orientation(image)
     is_srgb = conversion(image) is None

@@ -11,10 +11,10 @@ from synthgen.config.selection import SelectConfig
 from synthgen.stages.pack.card import CardNotes, ShardContents, card
 from synthgen.stages.pack.card_notes import examples_section, faults_section
 from synthgen.stages.pack.command import command_of
-from synthgen.stages.pack.samples import TURN_KINDS, PackContext, ShardSummary, summarize
+from synthgen.stages.pack.samples import ORIGINS, TURN_KINDS, PackContext, ShardSummary, summarize
 from synthgen.stages.pack.schema import card_features, sample_schema
 from synthgen.store import Lease, RunFolder
-from synthgen.tables import GENERATE, PACK, SELECT
+from synthgen.tables import GENERATE, PACK, PLAN, SELECT, TAG
 
 
 def publish(
@@ -62,12 +62,19 @@ def _contents(folder: RunFolder, context: PackContext, known: Mapping[str, Shard
     return ShardContents(
         files=[(file.name, file.bytes) for file in log.files("data")],
         features=card_features(sample_schema(context.scores)),
-        images=sum(shard.images for shard in shards),  # an image is in one shard
+        images=sum(shard.images for shard in shards),  # an image is in one shard; in imported sets rows count
         samples=sum(shard.samples for shard in shards),
         turns={kind: _total(shard.turns[kind] for shard in shards) for kind in TURN_KINDS},
         decisions=folder.log(SELECT).counts(),
         unpacked=_total(shard.unpacked for shard in shards),
+        origins={origin: _total(shard.origins[origin] for shard in shards) for origin in ORIGINS},
+        reserved=_reserved(folder),
     )
+
+
+def _reserved(folder: RunFolder) -> int:
+    """Return how many objects were left out because somebody says that no model may learn from them."""
+    return folder.log(TAG).counts().get("quarantined.reserved", 0) + folder.log(PLAN).counts().get("reserved", 0)
 
 
 def _read(folder: RunFolder, shard: str) -> ShardSummary:

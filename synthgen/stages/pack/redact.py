@@ -11,11 +11,22 @@ from pathlib import PurePath
 from synthgen.config.source import SourceConfig
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources import kind_of_object, kind_of_source
-from synthgen.ingest.sources.location import parse_location
+from synthgen.ingest.sources.location import parse_location, split_uri
+from synthgen.tables import archive_of
+
+Root = str | tuple[str, ...]
 
 
-def root_of(source: SourceConfig) -> str:
-    """Return the local folder that holds the objects of a source; empty if there is none, or if it no longer exists."""
+def root_of(source: SourceConfig) -> Root:
+    """Return the local folder that holds the objects of a source; empty if there is none, or if it no longer exists.
+
+    Of several places it is the folder of each.
+    """
+    roots = tuple(map(_root_of_place, source.places.values()))
+    return roots if source.named else roots[0]
+
+
+def _root_of_place(source: SourceConfig) -> str:
     try:
         place = parse_location(kind_of_source(source.uri).place(source))
     except UserMistake:  # another kind of source, or a path relative to another working folder
@@ -26,9 +37,12 @@ def root_of(source: SourceConfig) -> str:
     return os.path.dirname(place.root) if is_file else place.root  # noqa: PTH120 - paths are text here
 
 
-def uri(whole: str, root: str) -> str:
+def uri(whole: str, root: Root) -> str:
     """Return the uri of an object as its kind shows it; of a local file the path below `root`, or else the name."""
-    return kind_of_object(whole).shown(whole, root)
+    roots = (root,) if isinstance(root, str) else root
+    path = split_uri(archive_of(whole))[1]
+    around = (folder for folder in roots if folder and path.startswith(f"{folder.rstrip('/')}/"))
+    return kind_of_object(whole).shown(whole, max(around, key=len, default=roots[0]))
 
 
 def model(name: str) -> str:

@@ -22,15 +22,17 @@ from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.config.turns import turn_text
 from synthgen.engines.kinds import kind_of
 from synthgen.ingest.images import DECODING
+from synthgen.ingest.sources.instructions import name_of_set
 from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.store import Folder
 from synthgen.tables import make_id, sample_id
 from synthgen.workers import Task
 
-FORMAT_VERSION = "3"  # part of the fingerprint; raise it when the columns or the order of turns change
+FORMAT_VERSION = "4"  # part of the fingerprint; raise it when the columns or the order of turns change
 
 TURN_KINDS = ("type", "form", "language")  # of a turn: what the dataset card counts
+ORIGINS = ("license", "source")  # of an image
 
 # Answer form, question, options, language and pair id → the text of the user's turn.
 TurnText = Callable[[str, str, Sequence[str], str, str], str]
@@ -43,7 +45,7 @@ class PackContext:
     Attributes:
         scores: The names of the scores that have columns, PASS.SCORE those of passes.
         wording: The fingerprint of `turn_text`.
-        root: The local folder of the source, which no sample shows.
+        root: The local folder of the source, or of each of several, which no sample shows.
         annotations: The fingerprint of tags and scores.
     """
 
@@ -54,7 +56,7 @@ class PackContext:
     scores: tuple[str, ...]
     turn_text: TurnText
     wording: str
-    root: str = ""
+    root: redact.Root = ""
     annotations: str = ""
 
     @property
@@ -96,17 +98,26 @@ def _turn_settings(answer: AnswerPrompt) -> object:
 def origin_of(job: Job) -> dict[str, str]:
     """Return the origin of the data for the dataset card, without secrets and folders of this machine."""
     pipeline = job.pipeline
-    return {
-        **_models_of(job),
-        **_judges_of(job),
+    asked = {
         "Prompts": redact.shelf_name(pipeline.generate.prompts),
         "Mapping": redact.shelf_name(pipeline.plan.mapping),
+    }
+    return {
+        **(_set_of(job) if job.has_pairs else _models_of(job)),
+        **_judges_of(job),
+        **({} if job.has_pairs else asked),
         "Tagger": ", ".join(map(redact.shelf_name, pipeline.tag.taggers)),
         "Taxonomy": redact.shelf_name(job.definitions.taxonomy.name),
         **({"View": pipeline.view} if pipeline.view else {}),
         "Made by": f"synthgen {__version__}",
         **_engines_of(job),
     }
+
+
+def _set_of(job: Job) -> dict[str, str]:
+    """Return the instruction set that the pairs came with."""
+    rows = job.pipeline.source.rows
+    return {"Set": name_of_set(job.pipeline.source), **({"Form": rows.form} if rows and rows.form else {})}
 
 
 def _models_of(job: Job) -> dict[str, str]:
@@ -128,7 +139,7 @@ def _judges_of(job: Job) -> dict[str, str]:
 
 def _engines_of(job: Job) -> dict[str, str]:
     names = [kind_of(engine).name for _, engine in job.engines]
-    return {"Engine": names[-1], **({"Engine that asked": names[0]} if job.asking else {})}
+    return {} if not names else {"Engine": names[-1], **({"Engine that asked": names[0]} if job.asking else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +171,7 @@ class ShardSummary:
         bytes: Of its samples.
         turns: "type", "form" or "language" → name → turns.
         unpacked: Reason → samples.
+        origins: "license" or "source" → name, or "" for none → images.
     """
 
     images: int
@@ -167,14 +179,20 @@ class ShardSummary:
     bytes: int
     turns: Mapping[str, Counter[str]]
     unpacked: Counter[str]
+    origins: Mapping[str, Counter[str]]
 
 
 def summarize(index: pa.Table, unpacked: pa.Table) -> ShardSummary:
     """Return the summary of a shard from its tables."""
     turns = {kind: Counter(pc.list_flatten(index.column(f"{kind}s")).to_pylist()) for kind in TURN_KINDS}
     images = len(index.column("image_id").unique())
+    of_images = {origin: index.group_by(["image_id", origin]).aggregate([]) for origin in ORIGINS}
+    origins = {
+        origin: Counter(name or "" for name in of_images[origin].column(origin).to_pylist()) for origin in ORIGINS
+    }
     size = pc.sum(index.column("bytes"), min_count=0).as_py()
-    return ShardSummary(images, index.num_rows, size, turns, Counter(unpacked.column("reason").to_pylist()))
+    reasons = Counter(unpacked.column("reason").to_pylist())
+    return ShardSummary(images, index.num_rows, size, turns, reasons, origins)
 
 
 def samples_of(decisions: pa.Table, max_turns: int) -> Iterator[tuple[str, str, list[str]]]:

@@ -22,8 +22,13 @@ Row = Mapping[str, Any]
 DTYPES = {pa.string(): "string", pa.float32(): "float32", pa.int32(): "int32"}
 
 
-def sample_schema(scores: Sequence[str]) -> pa.Schema:
-    """Return the columns of a sample; the lists from `pair_ids` on have one entry for each turn."""
+def sample_schema(scores: Sequence[str], more: Sequence[tuple[str, pa.DataType]] = ()) -> pa.Schema:
+    """Return the columns of a sample; the lists from `pair_ids` on have one entry for each turn.
+
+    Args:
+        scores: Their names.
+        more: Further columns.
+    """
     fields = [
         ("id", pa.string()),
         ("images", pa.list_(IMAGE)),
@@ -35,6 +40,10 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
         ("uris", STRINGS),
         ("tags", TAGS),
         ("license", pa.string()),
+        ("author", pa.string()),
+        ("copyright", pa.string()),
+        ("source_url", pa.string()),
+        ("source", pa.string()),
         ("source_meta", pa.string()),
         ("model", pa.string()),
         ("model_revision", pa.string()),
@@ -43,6 +52,7 @@ def sample_schema(scores: Sequence[str]) -> pa.Schema:
         ("forms", STRINGS),
         ("languages", STRINGS),
         *((score_column(name), pa.list_(pa.float32())) for name in scores),
+        *more,
     ]
     return with_features(fields)
 

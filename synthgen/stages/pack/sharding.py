@@ -37,7 +37,7 @@ from synthgen.tables import (
     pass_partitions,
     split_count,
 )
-from synthgen.tables.passes import VALUE
+from synthgen.tables.passes import TAKEN, VALUE
 
 BUCKETS = 64
 NO_SHARD = -1  # the number of the shard of a sample that is in none
@@ -217,7 +217,11 @@ def _compare(wanted: Spill, packed: Spill, count: int) -> tuple[Numbers, set[int
     shard_of, changed = np.full(count, NO_SHARD, np.int32), set[int]()
     for bucket in range(BUCKETS):
         before, now = packed.read(bucket, PACKED), wanted.read(bucket, SAMPLES)
-        index = pc.index_in(now.column("image_id"), before.column("image_id").combine_chunks())
+        # In an imported set two rows can have one image and be in two shards; a packed sample stays where it is.
+        of_sample, of_image = (
+            pc.index_in(now.column(name), before.column(name).combine_chunks()) for name in ("sample_id", "image_id")
+        )
+        index = pc.coalesce(of_sample, of_image)
         shard = before.column("shard").take(index).fill_null(NO_SHARD)
         shard_of[now.column("number").to_numpy()] = shard.to_numpy()
         is_gone = pc.invert(pc.is_in(before.column("sample_id"), now.column("sample_id").combine_chunks()))
@@ -244,7 +248,8 @@ def _has_new_scores(folder: RunFolder, context: PackContext, shard: str) -> bool
     if any(count < 0 and name in UNSCORED for counts in later for name, count in counts.items()):
         return True
     later = _later_counts(folder, SCORE, pass_partitions(partitions, context.scores), read)
-    return any(count > 0 and split_count(name)[1] == VALUE for counts in later for name, count in counts.items())
+    of_values = (VALUE, TAKEN)
+    return any(count > 0 and split_count(name)[1] in of_values for counts in later for name, count in counts.items())
 
 
 def _later_counts(

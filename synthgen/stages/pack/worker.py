@@ -4,7 +4,6 @@ Beside the shard it writes a small index of it, and a record of each sample whos
 shard is built in memory and written in one piece, like every file of a run.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.config.turns import WORKED_FORM, with_options
-from synthgen.errors import Failure, whole_text
+from synthgen.errors import Failure
+from synthgen.ingest.rights import license_of
 from synthgen.stages.memory import MEGABYTE
 from synthgen.stages.pack import redact
 from synthgen.stages.pack.images import Sample, with_images
@@ -37,6 +37,7 @@ from synthgen.tables import (
 from synthgen.workers import SerialWorker
 
 Row = dict[str, Any]
+INDEXED = ("types", "forms", "languages", "license", "source")  # columns of a sample that the index has too
 PAIR_COLUMNS = pa.schema([field for field in PAIRS if field.name not in ("raw_question", "raw_answer")])
 
 
@@ -71,7 +72,7 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
             unpacked.append({**ids, "turns": len(sample.pairs), "reason": image.reason, "detail": image.detail})
             continue
         row = _row(sample, image, context)
-        index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in ("types", "forms", "languages")}})
+        index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in INDEXED}})
         written += [stage.put("data", prefix, data, rows) for data, rows in files.add(row)]
     written += [stage.put("data", prefix, data, rows) for data, rows in files.finish()]
     parts, tables = {}, {"index": table(index, SHARD_INDEX), "unpacked": table(unpacked, UNPACKED)}
@@ -132,7 +133,9 @@ def _fill(
         own = [pairs[pair] for pair in turns]
         scored = {name: [values.get(pair) for pair in turns] for name, values in scores.items()}
         # After the image was asked about, its place can have got another one; then a copy of its bytes is planned.
-        yield Sample(image, sample, own, scored, by_image.get(image) or by_object[own[0]["object_id"]])
+        asked = by_object[own[0]["object_id"]]
+        is_planned = asked["outcome"] == "planned" and asked["image_id"] == image
+        yield Sample(image, sample, own, scored, asked if is_planned else by_image.get(image, asked))
 
 
 # --- a row ------------------------------------------------------------------------------------------------------------
@@ -150,7 +153,8 @@ def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
         "height": image.height,
         "uris": [redact.uri(uri, context.root) for uri in planned["uris"]],
         "tags": [{**tag, "tagger": redact.shelf_name(tag["tagger"])} for tag in planned["tags"]],
-        "license": _license(planned["source_meta"]),
+        **_rights(planned),
+        "source": planned["source"],
         "source_meta": planned["source_meta"],
         # There are several models where pairs were asked again, or an update was cut short.
         "model": ", ".join(dict.fromkeys(redact.model(pair["model"] or "") for pair in pairs)),
@@ -183,25 +187,7 @@ def _turn(pair: Row, context: PackContext) -> tuple[str, str]:
     return context.turn_text(pair["form"], question, options, pair["language"], name), pair["answer"]
 
 
-def _license(source_meta: str | None) -> str | None:
-    """Return the licence in the metadata of an image, or None."""
-    try:
-        meta = json.loads(source_meta or "null")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(meta, dict):
-        return None
-    values = (_license_text(meta.get(key)) for key in ("license", "licence"))
-    return next(filter(None, values), None)
-
-
-def _license_text(value: object) -> str | None:
-    """Return a licence as text: itself, a number as of COCO, or JSON; None for what states none, as NaN or true."""
-    if isinstance(value, str):
-        return whole_text(value).strip()
-    if isinstance(value, bool) or value is None or not value:
-        return None
-    try:
-        return whole_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
-    except ValueError:
-        return None
+def _rights(planned: Row) -> dict[str, str | None]:
+    """Return what samples show of the rights to an image; of one that an older synth tagged, the licence alone."""
+    rights = planned["rights"] or {"license": license_of(planned["source_meta"])}
+    return {name: rights.get(name) for name in ("license", "author", "copyright", "source_url")}

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config.families import InstructionType, Presence
-from synthgen.config.mapping import ImageSize, Match, RuleSet
+from synthgen.config.mapping import ImageFacts, Match, RuleSet
 from synthgen.config.planning import PlanConfig
 from synthgen.stages.contract import Job
 from synthgen.stages.plan.images import PlannedImage, mean_rarity, seen_tags
@@ -154,7 +154,8 @@ class Assigner:
     def see(self, image: PlannedImage) -> tuple[Mapping[str, float], Match]:
         """Return the tags of an image that rules see, and the rules that fire."""
         seen = seen_tags(image.tags, self.context.leaves, self.context.settings.most_a_parent)
-        return seen, self.context.rules.match(seen, ImageSize(image.width, image.height))
+        facts = ImageFacts(image.width, image.height, image.license, image.source)
+        return seen, self.context.rules.match(seen, facts)
 
     def weigh(self, images: Sequence[PlannedImage]) -> WeighedImages:
         """Return what some images can be asked."""

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from synthgen.dedup import Thumbnails, near_embeddings, near_images
 from synthgen.stages.plan.facts import (
     CHANGED,
+    EXCLUDED,
     KEPT,
     NEAR_DUPLICATE,
     OTHER_RUN,
     QUARANTINED,
+    RESERVED,
     SAME_BYTES,
     SEMANTIC_DUPLICATE,
     UNKNOWN,
@@ -32,28 +34,12 @@ from synthgen.stages.plan.facts import (
     read_objects,
 )
 from synthgen.stages.plan.inputs import Inputs
+from synthgen.stages.plan.survey_settings import SurveySettings
 from synthgen.store import CommitLog, Folder, RunFolder
 from synthgen.store.earlier_runs import EarlierRun
 
 Indexes = NDArray[np.int64]
 NO_ID = np.zeros(1, "S16")[0]
-
-
-@dataclass(frozen=True)
-class SurveySettings:
-    """What counts as a duplicate.
-
-    Attributes:
-        bits: The perceptual hashes of near images differ in at most so many bits; below 0, none are near.
-        cosine: Of the embeddings of images of nearly the same content; None compares none.
-        fingerprint: Of the settings. What was planned by them stays, whatever is found near to it later.
-        against: The names and urls of earlier runs, whose planned images come first.
-    """
-
-    bits: int
-    cosine: float | None = None
-    fingerprint: str = ""
-    against: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +93,7 @@ def survey_duplicates(inputs: Inputs, planned: CommitLog, settings: SurveySettin
             for number, (name, url) in enumerate(settings.against)
         ]
         parts = {
-            partition: read_objects(inputs, planned, partition, settings.fingerprint, pictures)
-            for partition in inputs.partitions
+            partition: read_objects(inputs, planned, partition, settings, pictures) for partition in inputs.partitions
         }
         return _survey(parts, earlier, pictures, settings)
 
@@ -137,6 +122,9 @@ def _find_representatives(
     outcome = np.full(len(objects.object_ids), KEPT, np.int8)
     representative, earlier = np.arange(len(objects.object_ids)), np.arange(first)
     outcome[objects.image_ids[newest] != objects.image_ids] = CHANGED
+    outcome[(outcome == KEPT) & objects.is_excluded] = EXCLUDED
+    # What one object says of its bytes holds for every other one that has them.
+    outcome[(outcome == KEPT) & np.isin(objects.image_ids, objects.image_ids[objects.is_reserved])] = RESERVED
     outcome[~objects.is_tagged] = QUARANTINED
     rest = first + np.flatnonzero(outcome[first:] == KEPT)
     rest = rest[np.argsort(objects.before[rest] != KEPT, kind="stable")]  # planned objects first
@@ -189,7 +177,7 @@ def _outdated(
     """
     is_known = objects.before != UNKNOWN
     differs = is_known & (objects.before != outcome)
-    is_duplicate = (outcome != KEPT) & (outcome != CHANGED) & (outcome != QUARANTINED)
+    is_duplicate = np.isin(outcome, (SAME_BYTES, NEAR_DUPLICATE, SEMANTIC_DUPLICATE, OTHER_RUN))
     doubtful = np.flatnonzero(is_known & ~differs & is_duplicate)
     doubtful = doubtful[objects.object_ids[representative[doubtful]] != objects.same_as[doubtful]]
     differs[doubtful] = ~np.isin(objects.same_as[doubtful], objects.object_ids[outcome == KEPT])

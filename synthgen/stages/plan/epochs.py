@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from synthgen.config.families import with_unanswerable
+from synthgen.config.where import Where
 from synthgen.console import note
 from synthgen.errors import Damaged, one_line
 from synthgen.stages.contract import Change
@@ -22,11 +23,11 @@ from synthgen.stages.plan import quotas
 from synthgen.stages.plan.assign import Assigner, PlanContext
 from synthgen.stages.plan.companions import grow_companions
 from synthgen.stages.plan.draft import PlanSnapshot, draft, planned_before
-from synthgen.stages.plan.duplicates import SurveySettings
 from synthgen.stages.plan.facts import KEPT, embedding_model
 from synthgen.stages.plan.images import PlannedImage, images_of, rarity_of
 from synthgen.stages.plan.inputs import Inputs, Reads
 from synthgen.stages.plan.survey_process import survey_in_subprocess
+from synthgen.stages.plan.survey_settings import SurveySettings
 from synthgen.stages.plan.things import Companions
 from synthgen.store import CommitLog, Folder, RunFolder
 from synthgen.store.earlier_runs import EarlierRun
@@ -163,7 +164,9 @@ def _survey_settings(folder: RunFolder, context: PlanContext, runs: Sequence[Ear
         if settings.semantic_duplicates is not None and embedding_model(run.folder) != embedding_model(folder):
             note(f"plan.against: {run.name} has embeddings of another model; only its hashes are compared")
     against = tuple((run.name, run.folder.out.url) for run in runs)
-    return SurveySettings(settings.near_duplicates, settings.semantic_duplicates, context.fingerprint, against)
+    wanted = settings.where or Where()
+    shared = settings.near_duplicates, settings.semantic_duplicates, context.fingerprint, against
+    return SurveySettings(*shared, wanted.license, wanted.source)
 
 
 def _digests(runs: Sequence[EarlierRun]) -> dict[str, str]:

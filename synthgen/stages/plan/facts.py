@@ -16,12 +16,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from synthgen.stages.plan.inputs import HASHES, Inputs
+from synthgen.stages.plan.survey_settings import SurveySettings
 from synthgen.store import CommitLog, RunFolder, StageFolder
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import IMAGES, PLAN, PLANNED_IMAGES, TAG, make_id
 
-OUTCOMES = ("kept", "same_bytes", "near_duplicate", "semantic_duplicate", "other_run", "changed", "quarantined")
-KEPT, SAME_BYTES, NEAR_DUPLICATE, SEMANTIC_DUPLICATE, OTHER_RUN, CHANGED, QUARANTINED = range(len(OUTCOMES))
+OUTCOMES = (
+    *("kept", "same_bytes", "near_duplicate", "semantic_duplicate", "other_run", "changed", "quarantined"),
+    *("reserved", "excluded"),
+)
+KEPT, SAME_BYTES, NEAR_DUPLICATE, SEMANTIC_DUPLICATE, OTHER_RUN, CHANGED, QUARANTINED, RESERVED, EXCLUDED = range(
+    len(OUTCOMES)
+)
 UNKNOWN = -1  # the outcome of an object that no earlier epoch has
 THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
 BEFORE = pa.schema([PLANNED_IMAGES.field(name) for name in ("object_id", "outcome", "same_as")])
@@ -38,6 +44,8 @@ class Facts:
         run: The earlier run that has it, or -1 for this one, int16.
         places: Hashes of their uris and rows.
         is_settled: Whether they are planned, by the present settings.
+        is_reserved: Whether tagging found that no model may learn from them.
+        is_excluded: Whether `plan.where` leaves them out.
         before: Their outcomes in the plan so far, or UNKNOWN.
         same_as: The objects that represent them in the plan so far.
     """
@@ -50,6 +58,8 @@ class Facts:
     flat_shares: NDArray[np.float32]  # NaN where there is no thumbnail
     is_tagged: NDArray[np.bool_]
     is_settled: NDArray[np.bool_]
+    is_reserved: NDArray[np.bool_]
+    is_excluded: NDArray[np.bool_]
     before: Outcomes
     same_as: Ids
 
@@ -111,7 +121,9 @@ class Pictures:
         return np.memmap(self._embeddings, np.float16, "r").reshape(-1, self._dimensions)
 
 
-def read_objects(inputs: Inputs, planned: CommitLog, partition: str, fingerprint: str, pictures: Pictures) -> Facts:
+def read_objects(
+    inputs: Inputs, planned: CommitLog, partition: str, settings: SurveySettings, pictures: Pictures
+) -> Facts:
     """Return the facts about the objects of a partition, and add their pictures."""
     rows = inputs.hashes(partition, with_embeddings=pictures.with_embeddings)
     has_none = pictures.add(rows)
@@ -126,7 +138,9 @@ def read_objects(inputs: Inputs, planned: CommitLog, partition: str, fingerprint
         rows.column("phash").fill_null(0).to_numpy().astype(np.uint64),
         np.where(has_none, np.nan, rows.column("flat_share").to_numpy()).astype(np.float32),
         pc.equal(rows.column("outcome"), "tagged").to_numpy(),
-        (before == KEPT) & (planned.fingerprint(partition, "assignments") == fingerprint),
+        (before == KEPT) & (planned.fingerprint(partition, "assignments") == settings.fingerprint),
+        np.asarray(pc.fill_null(pc.equal(rows.column("reason"), "reserved"), False)),
+        ~settings.fits(rows.column("rights"), locations.column("source")),
         before,
         same_as,
     )
@@ -174,6 +188,8 @@ def _facts_of_earlier(rows: pa.Table, number: int, has_none: NDArray[np.bool_]) 
         np.where(has_none, np.nan, rows.column("flat_share").to_numpy()).astype(np.float32),
         np.ones(count, bool),
         np.ones(count, bool),
+        np.zeros(count, bool),
+        np.zeros(count, bool),
         np.full(count, UNKNOWN, np.int8),
         nothing,
     )

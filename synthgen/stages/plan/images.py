@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 UNTAGGED = ""  # counted as the tag of an image without tags
 
@@ -17,6 +18,7 @@ class PlannedImage:
 
     Attributes:
         tags: Path of a tag → its score.
+        source: The name of its place, where the source has several.
     """
 
     object_id: str
@@ -24,6 +26,8 @@ class PlannedImage:
     tags: Mapping[str, float]
     width: int
     height: int
+    license: str | None = None
+    source: str | None = None
 
 
 def images_of(rows: pa.Table) -> list[PlannedImage]:
@@ -37,7 +41,8 @@ def images_of(rows: pa.Table) -> list[PlannedImage]:
     tags = [dict(zip(paths[start:end], scores[start:end], strict=True)) for start, end in spans]
     object_ids, image_ids = (rows.column(name).to_pylist() for name in ("object_id", "image_id"))
     widths, heights = (rows.column(name).fill_null(0).to_pylist() for name in ("width", "height"))
-    return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights))
+    licenses, sources = pc.struct_field(rows.column("rights"), "license").to_pylist(), rows.column("source").to_pylist()
+    return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights, licenses, sources))
 
 
 def seen_tags(tags: Mapping[str, float], leaves: Collection[str], most: int) -> Mapping[str, float]:

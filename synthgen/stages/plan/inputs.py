@@ -19,10 +19,10 @@ from synthgen.tables import IMAGES, LIST, OBJECTS, TAG, TAGS, StageSpec, columns
 Reads = Mapping[str, str]  # `stage/partition.revision` → the digest of that commit
 Indexes = NDArray[np.int64]
 
-HASHES = columns_of(IMAGES, "object_id", "outcome", "image_id", "phash", "thumbnail", "flat_share")
-SIZES = columns_of(IMAGES, "object_id", "image_id", "width", "height")
-LOCATIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row")
-DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta")
+HASHES = columns_of(IMAGES, "object_id", "outcome", "reason", "image_id", "phash", "thumbnail", "flat_share", "rights")
+SIZES = columns_of(IMAGES, "object_id", "image_id", "width", "height", "rights")
+LOCATIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source")
+DESCRIPTIONS = columns_of(OBJECTS, "object_id", "uri", "version", "row", "source_meta", "source")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ import numpy as np
 
 from synthgen import errors
 from synthgen.errors import SynthError, one_line
-from synthgen.stages.plan.duplicates import DuplicateSurvey, SurveySettings, survey_duplicates
+from synthgen.stages.plan.duplicates import DuplicateSurvey, survey_duplicates
 from synthgen.stages.plan.inputs import Inputs
+from synthgen.stages.plan.survey_settings import SurveySettings
 from synthgen.store import CommitLog, Folder
 
 ARRAYS = ("object_ids", "outcome", "representative", "run", "other_ids")

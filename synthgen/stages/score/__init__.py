@@ -2,8 +2,8 @@
 
 A pass measures like `generate` does when a score is added to a finished run, but on another engine: the conversations
 and the measures are those of `synthgen.stages.generate`. `todo` knows from commits what is pending, `context` hashes
-what shapes a score. Passes whose workers fit on the cluster together run side by side, the others one after the other,
-since two engines do not share a GPU.
+what shapes a score, `routing` which pairs are left to a pass that waits for another score. Passes whose workers fit on
+the cluster together run side by side, the others one after the other, since two engines do not share a GPU.
 """
 
 from collections import Counter
@@ -15,13 +15,14 @@ from synthgen.console import Cost, Loading, Meter, StageProgress, note
 from synthgen.engines.kinds import first_wait, gpus_of
 from synthgen.stages import memory
 from synthgen.stages.contract import StageRun
-from synthgen.stages.score.context import PassContext, contexts_of
+from synthgen.stages.score.context import PassContext, contexts_of, waves_of
 from synthgen.stages.score.receipt import make_receipt
 from synthgen.stages.score.todo import count_pending, find_pending, object_ids, todo
 from synthgen.stages.score.worker import ScoreWorker, build
 from synthgen.stages.spending import spending
 from synthgen.store import Folder, Receipt
 from synthgen.tables import SCORE, split_partition
+from synthgen.tables.passes import DECIDED, TAKEN
 from synthgen.workers import PoolSpec, PoolWork, Task, rounds_on_cluster, run_pools
 
 __all__ = [
@@ -37,22 +38,34 @@ __all__ = [
     "pool_of",
     "results",
     "todo",
+    "waves_of",
 ]  # fmt: skip
 
 
 def pending(run: StageRun) -> list[Task]:
-    """Return the partitions that passes have to score, pass after pass."""
-    contexts = contexts_of(run.job, run.retry)
-    return [task for context in contexts for task in todo(run.folder, context, run.is_update, run.epoch)]
+    """Return the partitions that passes which wait for none have to score; `results` finds those of the others."""
+    first = waves_of(run.job, run.retry)[:1]
+    return [task for wave in first for task in _todo_of(run, wave)]
 
 
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Have actors with the engine of each pass score what is pending.
 
-    An engine, which can load for minutes, is started for the first partition that has something to score.
+    An engine, which can load for minutes, is started for the first partition that has something to score. A pass that
+    waits for another one learns what it has to do when that is through.
     """
+    for number, wave in enumerate(waves_of(run.job, run.retry)):
+        yield from _run_wave(run, wave, _todo_of(run, wave) if number else tasks)
+
+
+def _todo_of(run: StageRun, wave: Sequence[PassContext]) -> list[Task]:
+    return [task for context in wave for task in todo(run.folder, context, run.is_update, run.epoch)]
+
+
+def _run_wave(run: StageRun, wave: Sequence[PassContext], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """Have passes that wait for none of each other score what is pending."""
     works: list[tuple[PassContext, list[Task]]] = []
-    for context in contexts_of(run.job, run.retry):
+    for context in wave:
         own = [task for task in tasks if split_partition(task.partition)[1] == context.name]
         for idle, task in enumerate(own):
             if (found := find_pending(context, task)).images:
@@ -69,6 +82,9 @@ def _in_rounds(run: StageRun, works: Sequence[tuple[PassContext, list[Task]]]) -
     rounds = rounds_on_cluster(specs)
     if len(works) > 1:
         note(f"{SCORE.name}: {in_words([[works[number][0].name for number in each] for each in rounds])}")
+    for context, _ in works:
+        if after := context.judge.after:
+            note(f"{SCORE.name}: pass {context.name} scores the pairs that {after.score} leaves open")
     for together in rounds:
         yield from _run_round(run, [works[number] for number in together], [specs[number] for number in together])
 
@@ -97,7 +113,14 @@ def _run_round(
         ]
         for receipt in run_pools(pools, run.signals):
             yield receipt
-            bar.add(max(sum(file.rows for file in part.files) for part in receipt.tables.values()))
+            bar.add(_measured(receipt))
+
+
+def _measured(receipt: Receipt) -> int:
+    """Return how many pairs a pass measured, of the score of which it measured most."""
+    rows = {name.partition("/")[2]: sum(file.rows for file in part.files) for name, part in receipt.tables.items()}
+    free = {name: sum(receipt.counts.get(f"{name}.{outcome}", 0) for outcome in (TAKEN, DECIDED)) for name in rows}
+    return max(count - max(0, free[name]) for name, count in rows.items())
 
 
 def _cost(works: Sequence[tuple[PassContext, list[Task]]], counters: Mapping[str, Mapping[str, float]]) -> Cost | None:

@@ -19,7 +19,7 @@ from synthgen.stages.contract import Job, ScoringPass
 from synthgen.stages.generate.conversation import ConversationContext
 from synthgen.stages.generate.scoring import call_keys, pass_settings
 from synthgen.store import Folder
-from synthgen.tables import make_id, score_name
+from synthgen.tables import make_id, pass_of_score, score_name
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class PassContext:
         judge: The pass.
         prompts: Of the model that wrote the pairs: the longest answers are by these.
         retry: Reasons of failures that are tried again.
+        before: The pass that it waits for; None where it waits for none.
     """
 
     out: Folder
@@ -39,6 +40,7 @@ class PassContext:
     prompts: Prompts
     seed: int
     retry: frozenset[str] = frozenset()
+    before: "PassContext | None" = None
 
     @property
     def name(self) -> str:
@@ -77,10 +79,32 @@ class PassContext:
 
 
 def contexts_of(job: Job, retry: frozenset[str] = frozenset()) -> tuple[PassContext, ...]:
-    """Return the context of each pass of a job, in the order of the pipeline."""
+    """Return the context of each pass of a job: in the order of the pipeline, but none before the one it waits for."""
+    return tuple(context for wave in waves_of(job, retry) for context in wave)
+
+
+def waves_of(job: Job, retry: frozenset[str] = frozenset()) -> list[tuple[PassContext, ...]]:
+    """Return the contexts of the passes of a job in waves: those of each wait for passes of earlier waves alone."""
     pipeline, prompts = job.pipeline, job.definitions.prompts
     shared = job.out, pipeline.source, pipeline.images
-    return tuple(PassContext(*shared, judge, prompts, pipeline.plan.seed, retry) for judge in job.passes)
+    known: dict[str | None, PassContext | None] = {None: None}  # what waits for no pass can start
+    waves = list[tuple[PassContext, ...]]()
+    left = list(job.passes)
+    while left:
+        ready = [judge for judge in left if waits_for(judge) in known]
+        assert ready, f"passes wait for each other: {[judge.name for judge in left]}"
+        wave = tuple(
+            PassContext(*shared, judge, prompts, pipeline.plan.seed, retry, known[waits_for(judge)]) for judge in ready
+        )
+        known |= {context.name: context for context in wave}
+        left = [judge for judge in left if judge not in ready]
+        waves.append(wave)
+    return waves
+
+
+def waits_for(judge: ScoringPass) -> str | None:
+    """Return the name of the pass that a pass waits for; None for none, or for a score of `generate`."""
+    return pass_of_score(judge.after.score) if judge.after else None
 
 
 def shape_of(judge: ScoringPass) -> dict[str, Any]:
@@ -90,6 +114,7 @@ def shape_of(judge: ScoringPass) -> dict[str, Any]:
         "model": judge.model.named,
         "engine": reply_options(settings.engine),
         "scores": {name: pass_settings(name, pack, settings.sampling) for name in settings.scores},
+        **({"after": judge.after.model_dump(mode="json")} if judge.after else {}),
     }
 
 

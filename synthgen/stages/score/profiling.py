@@ -72,6 +72,7 @@ async def measure_pass(task: PassProfileTask) -> Profile:
         questions=tuple(costs),
         failed_calls=sum(reply.failure is not None for reply in replies),
         uncounted=uncounted(replies),
+        values={name: [row["value"] for row in rows] for name, rows in scores.items()},
     )
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from synthgen.stages.score.context import PassContext, table_of
-from synthgen.stages.score.todo import Pending, live_objects
+from synthgen.stages.score.todo import Pending, live_objects, reads_of
 from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import (
     GENERATE,
     SCORE,
     SCORES,
-    count_scored,
+    count_rows,
     score_name,
     split_count,
     split_partition,
@@ -41,13 +41,14 @@ def make_receipt(context: PassContext, task: Task, pending: Pending, scores: Row
         is_whole: Whether all that was pending has a row.
     """
     stage, parts = StageFolder(context.out, SCORE), {}
+    scores = {name: [*scores.get(name, ()), *pending.decided.get(name, ())] for name in context.fingerprints()}
     for name, made in context.fingerprints().items():
-        rows = table(sorted(scores.get(name, ()), key=lambda row: str(row["pair_id"])), SCORES)
+        rows = table(sorted(scores[name], key=lambda row: str(row["pair_id"])), SCORES)
         file = stage.write(table_of(context, name), task.partition, task.revision, rows)
         parts[table_of(context, name)] = TablePart((file,), made)
     # What was given back is not covered: without `reads` the partition stays pending.
     partition, _ = split_partition(task.partition)
-    reads = RunFolder(context.out, task.inputs).digests(SCORE.inputs, [partition]) if is_whole else {}
+    reads = reads_of(RunFolder(context.out, task.inputs), context, partition) if is_whole else {}
     counts = _count_changes(context, task, pending, scores)
     return Receipt(task.partition, task.revision, parts, counts, reads, task.epoch)
 
@@ -67,16 +68,15 @@ def count_partition(folder: RunFolder, partition: str, tables: Mapping[str, pa.T
     live = {row["pair_id"] for row in current if row["assignment_id"] in objects}
     counts = Counter({f"{pass_name}.{RETIRED}": len(current) - len(live)})
     for table_name, rows in tables.items():
-        listed = rows.select(["pair_id", "reason"]).to_pylist()
-        reasons = (row["reason"] for row in listed if row["pair_id"] in live)
-        counts.update(count_scored(table_name.partition("/")[2], reasons))
+        listed = rows.select(["pair_id", "reason", "detail"]).to_pylist()
+        counts.update(count_rows(table_name.partition("/")[2], (row for row in listed if row["pair_id"] in live)))
     return counts
 
 
 def _count_changes(context: PassContext, task: Task, pending: Pending, scores: Rows) -> dict[str, int]:
     counts = Counter[str]()
     for name, rows in scores.items():
-        counts.update(count_scored(score_name(context.name, name), (row["reason"] for row in rows)))
+        counts.update(count_rows(score_name(context.name, name), rows))
     if task.is_first:
         own = {context.name, *(score_name(context.name, name) for name in context.fingerprints())}
         before = task.inputs[SCORE.folder].counts([task.partition])

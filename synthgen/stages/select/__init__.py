@@ -28,7 +28,7 @@ from synthgen.stages.select.earlier_runs import start_comparison
 from synthgen.stages.select.functions import ReasonCounter
 from synthgen.stages.select.judging import judge
 from synthgen.stages.select.receipts import JUDGED, PREVIOUS_DROPPED, make_receipt
-from synthgen.stages.select.selection import Selection, prepare
+from synthgen.stages.select.selection import Selection, pending_notes, prepare
 from synthgen.stages.select.standings import Standings, needed
 from synthgen.stages.select.whole_set import WholeSet
 from synthgen.store import Receipt
@@ -103,5 +103,5 @@ def _tell(selection: Selection, whole: WholeSet) -> None:
     for function in selection.functions:
         if function.fault:
             note(f"select.functions: {function.name}: {function.fault}; `synth status` counts such pairs")
-    for text in whole.notes:
+    for text in (*whole.notes, *pending_notes(selection.folder, selection.settings)):
         note(text)

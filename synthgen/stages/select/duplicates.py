@@ -8,7 +8,7 @@ nor their order matter. Each comparison sees only what those before it left.
 Texts wait on local disk. Memory holds some fifty bytes for each pair, and what the comparison at work needs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,9 @@ from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig
 from synthgen.config.selection import SelectConfig
 from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
+from synthgen.dedup.same_pairs import SamePairs
 from synthgen.dedup.text_set import TextSet, text_hashes
+from synthgen.tables import IMAGES
 
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint16]
@@ -37,11 +39,13 @@ REPEATS = (
     "duplicate:global_answer",
     "duplicate:common",
     "duplicate:opening",
+    "duplicate:same_pair",
 )
-KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING, SAME_PAIR = range(len(REPEATS))
 EARLIER_RUN = "duplicate:run:"  # with its name
 FEW_OPENINGS = 20  # questions of one opening that stay, however small the set is
 ID = np.dtype("S32")
+THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class PairComparison:
         self._settings, self._ids = settings, folder / "ids"
         self._ids.touch()
         self._by_image = QuestionsByImage(folder / "by-image", pairs)
+        bits = settings.same_pair
+        self._same = SamePairs(folder / "same", bits, THUMBNAIL_BYTES) if bits is not None else None
         wanted = (
             ("plain", GLOBAL_QUESTION, settings.global_questions),
             ("answer", GLOBAL_ANSWER, settings.global_answers),
@@ -117,6 +123,7 @@ class PairComparison:
         ]
         self._run = list[npt.NDArray[np.int16]]()  # the earlier run of each pair, -1 for this one
         self._keys, self._scores = list[npt.NDArray[np.uint64]](), list[npt.NDArray[np.float32]]()
+        self._talks = list[npt.NDArray[np.uint64]]()  # the key of the pair that each goes on from, or its own
         self._since, self._has_text = list[npt.NDArray[np.int32]](), list[Mask]()
         limited = {"plain": settings.same_question, "opening": settings.openings}
         self._hashes = {name: list[npt.NDArray[np.uint64]]() for name, limit in limited.items() if limit}
@@ -125,8 +132,9 @@ class PairComparison:
         """Add the next pairs and return their numbers.
 
         Args:
-            rows: `pair_id`, `image_id`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said` and
-                `content`, which are null for a pair that is dropped already.
+            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said`
+                and `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
+                `SamePairs` takes.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
         start, count = sum(map(len, self._run)), rows.num_rows
@@ -135,8 +143,14 @@ class PairComparison:
         with self._ids.open("ab") as file:
             file.write(np.array(ids, ID).tobytes())
         self._run.append(np.full(count, run, np.int16))
-        self._keys.append(np.array([int(key[:16], 16) for key in ids], np.uint64))
-        self._scores.append(rows.column("score").to_numpy().astype(np.float32))
+        keys, score = _keys(ids), rows.column("score").to_numpy().astype(np.float32)
+        # What goes on from a pair falls with it, so of two talks that are alike all pairs of one survive.
+        follows = rows.column("follows").to_pylist()
+        first = pc.index_in(rows.column("follows"), rows.column("pair_id").combine_chunks())
+        place = pc.fill_null(first, -1).to_numpy()
+        self._keys.append(keys)
+        self._talks.append(_keys([other or own for other, own in zip(follows, ids, strict=True)]))
+        self._scores.append(np.where(place >= 0, score[place], score).astype(np.float32))
         since = rows.column("since").to_numpy() if self._settings.earlier_first else np.zeros(count)
         self._since.append(np.full(count, -1, np.int32) if run >= 0 else since.astype(np.int32))
         self._has_text.append(rows.column("plain").is_valid().to_numpy())
@@ -145,6 +159,8 @@ class PairComparison:
         for texts in self._sets:
             texts.add(rows)
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
+        if self._same:
+            self._same.add(rows)
         return slice(start, start + count)
 
     def verdicts(self, is_dropped: Mask) -> Verdicts:
@@ -162,8 +178,11 @@ class PairComparison:
             of_run = run[dropped.centres]
             codes[dropped.members] = np.where(of_run >= 0, len(REPEATS) + of_run, code)
 
-        near = self._settings.near_questions
-        drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), is_open), 1)
+        if self._same:
+            drop(SAME_PAIR, self._same.clusters(rank, len(earlier), is_open), 1)
+        if (near := self._settings.near_questions) is not None:
+            left = is_open & (codes == KEPT)
+            drop(QUESTION, self._by_image.clusters(rank, near, len(earlier), left), 1)
         if share := self._settings.same_answer:
             left = is_open & (codes == KEPT)
             drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)
@@ -176,7 +195,8 @@ class PairComparison:
     def _rank(self) -> Numbers:
         """Return the place of each pair among all: of two alike, the one with the lower place survives."""
         keys, scores = _joined(self._keys, np.uint64), _joined(self._scores, np.float32)
-        order = np.lexsort((keys, -scores, _joined(self._since, np.int32)))  # a score that is NaN comes last
+        talks = _joined(self._talks, np.uint64)
+        order = np.lexsort((keys, talks, -scores, _joined(self._since, np.int32)))  # a score that is NaN comes last
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         return rank
@@ -193,6 +213,11 @@ class PairComparison:
                 most = max(FEW_OPENINGS, int(openings.most * len(left)))
             places = places_in_groups(_joined(self._hashes[name], np.uint64)[left], rank[left])
             codes[left[places >= most]] = code
+
+
+def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Return the first 64 bits of ids."""
+    return np.array([int(key[:16], 16) for key in ids], np.uint64)
 
 
 def _joined(parts: list[npt.NDArray[Row]], dtype: type[Row]) -> npt.NDArray[Row]:

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from synthgen.config.selection import SelectConfig
 from synthgen.dedup import plain_texts
 from synthgen.stages.select.duplicates import PairComparison
-from synthgen.stages.select.judging import with_texts
+from synthgen.stages.select.judging import with_images, with_texts
 from synthgen.stages.select.selection import Selection
 from synthgen.store.earlier_runs import EarlierRun
 from synthgen.tables import GENERATE, SELECT
 
-COLUMNS = ["pair_id", "image_id", "form", "language", "question", "options", "answer"]  # of PAIRS
+COLUMNS = ["pair_id", "image_id", "follows", "form", "language", "question", "options", "answer"]  # of PAIRS
 
 
 def start_comparison(selection: Selection, folder: Path) -> tuple[PairComparison, int]:
@@ -42,7 +42,10 @@ def kept_pairs(run: EarlierRun, settings: SelectConfig) -> Iterator[pa.Table]:
         rows = run.folder.table(GENERATE, name, "pairs", [*COLUMNS, "assignment_id"]).select(COLUMNS)
         rows = rows.filter(pc.is_in(rows.column("pair_id"), kept)).combine_chunks()
         rows = rows.append_column("plain", plain_texts(rows.column("question")))
-        judged = rows.select(["pair_id", "image_id"])
+        judged = rows.select(["pair_id", "image_id", "follows"])
         for column in ("since", "score"):
             judged = judged.append_column(column, pa.array(np.zeros(rows.num_rows, np.float32)))
-        yield with_texts(judged, rows, settings, pa.array(np.ones(rows.num_rows, bool)))
+        is_compared = pa.array(np.ones(rows.num_rows, bool))
+        judged = with_texts(judged, rows, settings, is_compared)
+        has_images = settings.same_pair is not None
+        yield with_images(judged, rows, run.folder, name, is_compared) if has_images else judged

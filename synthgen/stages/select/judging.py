@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthgen.config.selection import SelectConfig, Threshold, fits
+from synthgen.config.where import Where
 from synthgen.dedup import plain_texts
 from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
@@ -16,14 +17,15 @@ from synthgen.stages.select.functions import reasons_by
 from synthgen.stages.select.selection import Selection, scores_in
 from synthgen.stages.select.standings import KEPT, SCORE, needed, standing
 from synthgen.stages.select.wording import with_wording
-from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, score_column
+from synthgen.store import RunFolder
+from synthgen.tables import CONTAMINATED, GENERATE, NOT_APPLICABLE, PAIRS, PLAN, SELECT, TAG, score_column
 
 Mask = npt.NDArray[np.bool_]
 Judged = tuple[pa.Table, pa.Table]
 Matches = Mapping[str, npt.NDArray[np.int64]]  # as of `Contamination.matches`
 
 ID_COLUMNS = ["pair_id", "assignment_id", "image_id"]
-RULE_COLUMNS = [*ID_COLUMNS, "follows", "type", *COLUMNS]
+RULE_COLUMNS = [*ID_COLUMNS, "object_id", "follows", "type", *COLUMNS]
 RAW = ("outcome", "reason", "detail", "raw_question", "raw_answer")  # what functions of the user do not see
 OLDEST = 0  # the epoch of decisions that an older synth made
 FUNCTION_COLUMNS = [name for name in PAIRS.names if name not in RAW]
@@ -87,7 +89,10 @@ def for_comparison(
     if survivor := selection.settings.survivor:
         score, _ = score_values(selection, partition, survivor, rows.column("pair_id"))
     judged = judged.append_column("score", pa.array(score))
-    judged = with_texts(judged, rows, selection.settings, pc.equal(reason, KEPT))
+    is_compared = pc.equal(reason, KEPT)
+    judged = with_texts(judged, rows, selection.settings, is_compared)
+    if selection.settings.same_pair is not None:
+        judged = with_images(judged, rows, selection.folder, partition, is_compared)
     for name, values in standing(selection, partition, rows, columns).items():
         judged = judged.append_column(name, values if isinstance(values, pa.ChunkedArray) else pa.array(values))
     for name in columns:
@@ -152,6 +157,32 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
     return judged.append_column("said", no_text).append_column("content", no_text)
 
 
+def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: str, is_compared: pa.Array) -> pa.Table:
+    """Return a table with what `SamePairs` compares: question and answer in one text, and hash and thumbnail.
+
+    Args:
+        judged: The table.
+        rows: The pairs, as of `with_texts`.
+        folder: The run that they are of.
+        partition: Of them.
+        is_compared: The texts of other pairs are null.
+    """
+    answer = pc.utf8_trim_whitespace(pc.fill_null(rows.column("answer"), "")).cast(pa.large_string())
+    between = pa.scalar("\x1f", pa.large_string())
+    both = pc.binary_join_element_wise(_compared_text(rows).cast(pa.large_string()), answer, between)
+    judged = judged.append_column("both", pc.if_else(is_compared, both, pa.nulls(judged.num_rows, pa.large_string())))
+    images = folder.table(TAG, partition, "images", ["object_id", "image_id", "phash", "thumbnail", "flat_share"])
+    images = images.filter(pc.is_valid(images.column("phash"))).combine_chunks()
+    place = pc.index_in(rows.column("image_id"), images.column("image_id").combine_chunks())
+    # Without a hash an image is the same as itself alone.
+    own = pa.array([int(name[:16], 16) for name in rows.column("image_id").to_pylist()], pa.uint64())
+    hashes = pc.coalesce(images.column("phash").take(place).combine_chunks(), own)
+    judged = judged.append_column("phash", hashes)
+    for name in ("thumbnail", "flat_share"):
+        judged = judged.append_column(name, images.column(name).take(place))
+    return judged
+
+
 def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
@@ -189,8 +220,26 @@ def _text_reasons(rows: pa.Table, selection: Selection, partition: str, matches:
         yield name, items >= 0
     for name, broken in rules(rows, selection.settings):
         yield f"rule:{name}", mask(broken)
+    if where := selection.settings.where:
+        yield "where", ~_fits(selection, partition, where, rows)
     if languages := selection.settings.languages:
         yield "language", ~mask(pc.is_in(rows.column("language"), pa.array(languages)))
+
+
+def _fits(selection: Selection, partition: str, where: Where, rows: pa.Table) -> Mask:
+    """Return which pairs are about images of the wanted licences and sources.
+
+    Rows of an instruction set have a licence each, also where several show the same image. A pair whose object was
+    replaced by a copy of the same bytes has what is said of that copy.
+    """
+    images = selection.folder.table(PLAN, partition, "images", ["object_id", "image_id", "outcome", "rights", "source"])
+    images = images.filter(pc.equal(images.column("outcome"), "planned"))  # not its copies
+    fitting = images.filter(pa.array(where.mask(images.column("rights"), images.column("source"))))
+
+    def among(name: str, table: pa.Table) -> Mask:
+        return mask(pc.is_in(rows.column(name), table.column(name).combine_chunks()))
+
+    return among("object_id", fitting) | (~among("object_id", images) & among("image_id", fitting))
 
 
 def _score_reasons(rows: pa.Table, selection: Selection, partition: str) -> Iterator[tuple[str, Mask]]:

@@ -14,7 +14,8 @@ from synthgen.stages.select.contamination import Contamination, find_contaminati
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
-from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT, TAG, make_id, pass_of_score, split_count
+from synthgen.tables.passes import RETIRED
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,17 @@ def prepare(
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
     functions = load_functions(settings.functions, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
-    tagged = list(generated.partitions) if settings.quotas.tags else replanned
-    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, tagged)
+    looks_at_images = settings.quotas.tags or settings.where
+    read = list(generated.partitions) if looks_at_images else replanned
+    digests = generated.digests(GENERATE, generated.partitions) | planned.digests(PLAN, read)
+    if settings.same_pair is not None:
+        digests |= folder.log(TAG).digests(TAG, generated.partitions)
     digests |= folder.pass_digests(list(generated.partitions), scores_read(folder, settings))
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
     others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
-    read = [f"{key} {digests[key]}" for key in sorted(digests)]
-    fingerprint = make_id("select", RULES_VERSION, given, *read, *others)
+    inputs = [f"{key} {digests[key]}" for key in sorted(digests)]
+    fingerprint = make_id("select", RULES_VERSION, given, *inputs, *others)
     epoch = _epoch(folder.log(SELECT), fingerprint)
     return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
 
@@ -121,6 +125,21 @@ def scores_read(folder: RunFolder, settings: SelectConfig) -> list[str]:
     return sorted(named | set(scores_in(folder) if settings.functions else ()))
 
 
+def pending_notes(folder: RunFolder, settings: SelectConfig) -> list[str]:
+    """Return a line for each threshold on a score of a pass that is not through all pairs."""
+    pairs, counts, notes = folder.log(GENERATE).counts().get(GENERATE.passes, 0), folder.log(SCORE).counts(), []
+    for name in sorted(settings.keep):
+        if pass_name := pass_of_score(name):
+            settled = sum(count for key, count in counts.items() if split_count(key)[0] == name)
+            pending = pairs - settled - counts.get(f"{pass_name}.{RETIRED}", 0)
+            if pending > 0:
+                notes.append(
+                    f"select.keep.{name}: {pending:,} of {pairs:,} pairs are not scored yet, and count as unscored; "
+                    f"`synth run --out {folder.out.url}` scores them"
+                )
+    return notes
+
+
 def scores_in(folder: RunFolder) -> list[str]:
     """Return the scores that any pair has, PASS.SCORE those of passes."""
     tables = {table for spec in (GENERATE, SCORE) for table in folder.log(spec).tables()}
@@ -137,5 +156,13 @@ def _check_scores_exist(settings: SelectConfig, folder: RunFolder) -> None:
     unknown = [(place, name) for place, name in sorted(settings.scores) if name not in known]
     if unknown and folder.log(GENERATE).tables():
         raise Mistakes(
-            [f"select.{place}: no pair has the score '{name}'; {nearest(name, known)}" for place, name in unknown]
+            [
+                f"select.{place}: no pair has the score '{name}'{_when(name)}; {nearest(name, known)}"
+                for place, name in unknown
+            ]
         )
+
+
+def _when(name: str) -> str:
+    """Return when a score is measured that no pair has, if it is one of a pass."""
+    return f", which is measured in the stage {SCORE.typed}: run it from there" if pass_of_score(name) else ""

@@ -18,7 +18,7 @@ from synthgen.config.replies import LETTERS
 from synthgen.stages.select.duplicates import KEPT as NOT_REPEATED
 from synthgen.stages.select.earlier_runs import start_comparison
 from synthgen.stages.select.judging import for_comparison, judge_scores, judge_texts, read_pairs
-from synthgen.stages.select.selection import Selection
+from synthgen.stages.select.selection import Selection, pending_notes
 from synthgen.stages.select.standings import KEPT, Standings, needed
 from synthgen.stages.select.thinning import Mask, Numbers
 from synthgen.stages.select.whole_set import WholeSet
@@ -108,7 +108,8 @@ class _Trial:
             is_left = self._comparison.verdicts(is_dropped).codes == NOT_REPEATED
             whole.limit(is_left)
             is_kept = self._with_previous(is_open & is_left[self._start :] & whole.is_kept)
-            yield Tally(pairs, self._standings.types(is_kept), self._letters(is_kept), tuple(whole.notes))
+            notes = (*whole.notes, *pending_notes(selection.folder, selection.settings))
+            yield Tally(pairs, self._standings.types(is_kept), self._letters(is_kept), notes)
 
     def _letters(self, is_kept: Mask) -> dict[str, int]:
         counts = np.bincount(self._standings.column("letter")[is_kept], minlength=len(LETTERS))[: len(LETTERS)]

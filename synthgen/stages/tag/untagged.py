@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from synthgen.errors import Damaged
 from synthgen.store import CommitLog, RunFolder
 from synthgen.tables import TAG, tags_table
+from synthgen.taggers.none import NAME as NO_TAGGER
 
 SAMPLE = 16  # partitions that are read at most, at equal distances
 MANY = 0.1  # share of images without a tag from which on there is something to do
@@ -61,6 +62,10 @@ def _count(folder: RunFolder, partition: str) -> tuple[int, int]:
 
 
 def _tables(log: CommitLog, partition: str) -> list[str]:
-    """Return the tags tables of the taggers that last tagged a partition; tags of former ones are still there."""
+    """Return the tags tables of the taggers that last tagged a partition; tags of former ones are still there.
+
+    The tagger that finds no tags is none of them.
+    """
     latest = log.latest(partition)
-    return [name for name in sorted(latest.receipt.tables) if name.startswith(tags_table(""))] if latest else []
+    names = sorted(latest.receipt.tables) if latest else []
+    return [name for name in names if name.startswith(tags_table("")) and name != tags_table(NO_TAGGER)]

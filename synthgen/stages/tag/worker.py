@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from synthgen.errors import Failure, one_line
 from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import load_images
+from synthgen.ingest.rights import rights_of
 from synthgen.ingest.sources import ref_of
 from synthgen.stages.tag.context import TagContext
 from synthgen.stages.tag.todo import is_retry, objects_of
@@ -92,17 +93,24 @@ class TagWorker:
         """Tag the objects that need their pixels."""
         batch = _Batch()
         metas = {row["object_id"]: row["source_meta"] for row in objects}
+        listed = {row["object_id"]: row for row in objects}
         for object_id in metas.keys() & self._denied.object_ids:
             _quarantine(rows[object_id], "purged", "it was purged")
-        refs = [ref_of(row) for row in objects if row["object_id"] not in self._denied.object_ids]
+        for row in objects:
+            if row["refused"]:
+                _quarantine(rows[row["object_id"]], *row["refused"].split(": ", 1))
+        wanted = (row for row in objects if not row["refused"] and row["object_id"] not in self._denied.object_ids)
+        refs = [ref_of(row) for row in wanted]
         for loaded in load_images(refs, self._context.source, self._decoder, denied_ids=self._denied.image_ids):
             row, image = rows[loaded.object_id], loaded.image
             row["image_id"] = loaded.image_id
             item: Any = image
             if isinstance(image, Decoded):
                 _describe(row, image)
+                item = self._reservation(row, image, listed[loaded.object_id])
+            if isinstance(item, Decoded):
                 prepare = partial(self._tagger.prepare, known=known.get(loaded.object_id, {}))
-                item = prepare_image(prepare, image.image, metas[loaded.object_id])
+                item = prepare_image(prepare, item.image, metas[loaded.object_id])
             self.counters["images"] += 1  # not before: the first one loads the tagger
             if isinstance(item, Failure):
                 _quarantine(row, item.reason, item.detail)
@@ -114,6 +122,14 @@ class TagWorker:
                 batch = _Batch()
         if batch.rows:
             self._tag_batch(batch, tags)
+
+    def _reservation(self, row: dict[str, Any], image: Decoded, listed: dict[str, Any]) -> Decoded | Failure:
+        """Add what is stated of its rights to the row of an image; return the image, or why it must not be used."""
+        rights = rights_of(listed["source_meta"], image.stated, listed["uri"])
+        row["rights"] = asdict(rights) if rights else None
+        if rights and rights.reserved and not self._context.source.place(listed["source"]).use_reserved:
+            return Failure("reserved", rights.reserved)
+        return image
 
     def _tag_batch(self, batch: _Batch, tags: Tags) -> None:
         for row, tagged in zip(batch.rows, tag_images(self._tagger, batch.inputs), strict=True):

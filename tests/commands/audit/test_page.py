@@ -1,15 +1,11 @@
 """The page of an audit in a real browser, labelled by keys."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from synthgen.commands.audit import command, labels
 from synthgen.commands.audit.labels import add_label, read_labels
@@ -17,22 +13,16 @@ from synthgen.commands.audit.server import Desk, app_of
 from synthgen.store import Folder, RunFolder
 from tests.fixtures.browser import EVIL, PHONE, Opened
 from tests.fixtures.reports import write_run
+from tests.fixtures.served import served
 
 
 @contextmanager
-def served(folder: RunFolder) -> Iterator[str]:
+def audited(folder: RunFolder) -> Iterator[str]:
     """Serve the page of an audit, and give its address."""
     examples, pictures = command.sample_of(folder, 200)
     desk = Desk(examples, pictures, f"ada {EVIL}", {}, lambda label: add_label(folder, label))
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app_of(desk), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/{desk.token}/"
-    server.should_exit = True
-    thread.join()
+    with served(app_of(desk), desk.token) as url:
+        yield url
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_pairs_are_labelled_by_keys_and_labels_are_stored_at_once(browser: Any, folder: RunFolder) -> None:
-    with served(folder) as url:
+    with audited(folder) as url:
         opened = Opened(browser, url)
         page, count = opened.page, opened.page.locator("#count")
         opened.until("document.getElementById('count').textContent === 'pair 1 of 6, 0 labelled'")
@@ -69,7 +59,7 @@ def test_pairs_are_labelled_by_keys_and_labels_are_stored_at_once(browser: Any, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_in_both_schemes(browser: Any, folder: RunFolder, scheme: str) -> None:
-    with served(folder) as url:
+    with audited(folder) as url:
         opened = Opened(browser, url, viewport=PHONE, color_scheme=scheme)
         opened.until("document.getElementById('picture').naturalWidth > 0")
         assert opened.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -78,7 +68,7 @@ def test_the_page_fits_a_phone_in_both_schemes(browser: Any, folder: RunFolder, 
 
 
 def test_a_label_that_is_not_stored_is_told_and_not_shown_as_done(browser: Any, folder: RunFolder) -> None:
-    with served(folder) as url:
+    with audited(folder) as url:
         opened = Opened(browser, url)
         opened.until("document.getElementById('count').textContent.startsWith('pair 1')")
     opened.page.keyboard.press("r")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from synthgen import cli
 from synthgen.commands.evaluate import EvaluateRequest, command, evaluate
 from synthgen.config import pipeline as pipelines
+from synthgen.config.training import TrainConfig
 from synthgen.errors import Damaged, JobFailing, Mistakes, UserMistake
 from synthgen.tables import image_id
+from synthgen.train.feed import open_feed
 from synthgen.workers import PoolSpec
 from tests.fixtures.evaluating import COLOURS, colour_row, picture, write_questions
 from tests.fixtures.stage_runs import act_after
@@ -87,11 +90,17 @@ def trained(folder: Path, *colours: str, ids: bool = True) -> Path:
     import pyarrow as pa
 
     images = [picture(colour) for colour in colours]
+    turns = [{"role": role, "content": "colour"} for role in ("user", "assistant")]
     columns: dict[str, Any] = {"images": [[{"bytes": image, "path": None}] for image in images]}
-    columns |= {"image_id": [image_id(image) for image in images]} if ids else {}
+    columns |= {"messages": [turns] * len(images)}
+    own = {"id": list(colours), "image_id": list(map(image_id, images)), "width": [8] * len(images)}
+    columns |= {**own, "height": own["width"]} if ids else {}
     (folder / "model").mkdir(parents=True)
     pq.write_table(pa.table(columns), folder / "shard.parquet")
-    record = {"files": [{"url": str(folder / "shard.parquet")}]}
+    settings = TrainConfig()
+    feed = open_feed({"shards": str(folder / "shard.parquet")}, folder / "feed", settings)
+    shape = settings.model_dump(mode="json")
+    record = {"format": 3, "model": "start", "shape": shape, "result": None, "data": feed.record(), "feed": "feed"}
     (folder / "training.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "model" / "config.json").write_text('{"architectures": ["A"]}', encoding="utf-8")
     (folder / "model" / "model.bin").write_bytes(b"weights")
@@ -114,11 +123,11 @@ def test_a_model_is_not_asked_only_about_images_that_it_was_tuned_on(workspace: 
         exported(source, "out", tuned)
 
 
-def test_a_shard_that_is_gone_or_a_broken_record_is_one_line(workspace: Path) -> None:
+def test_an_index_that_is_gone_or_a_broken_record_is_one_line(workspace: Path) -> None:
     tuned = trained(workspace / "tuned", "red")
-    (tuned / "shard.parquet").unlink()
+    shutil.rmtree(tuned / "feed")
     source = write_questions(workspace, [colour_row("red")])
-    with pytest.raises(UserMistake, match=r"so nobody can tell which images it has seen; put it back"):
+    with pytest.raises(UserMistake, match=r"so nobody can tell which rows are in .*; put the folder feed of"):
         exported(source, "out", tuned)
     (tuned / "training.json").write_text("[]")
     with pytest.raises(Damaged, match="is not the record of a training"):

@@ -109,7 +109,7 @@ def test_a_question_that_the_image_cannot_answer_is_left_out(tmp_path: Path) -> 
 def test_a_sample_without_an_image_or_with_broken_messages_costs_itself_alone(tmp_path: Path) -> None:
     good = ("p", "short", "What?", "a cat")
     questions, counts = read(tmp_path, sample(good, images=[]), sample(good, messages=[]), sample(good), follows={})
-    assert len(questions) == 1 and dict(counts.left_out) == {"images_do_not_match": 2}
+    assert len(questions) == 1 and dict(counts.left_out) == {"images_do_not_match": 1, "no_image": 1}
 
 
 def test_a_b_in_a_sentence_is_no_choice(tmp_path: Path) -> None:

@@ -210,9 +210,9 @@ def test_any_bytes_after_the_start_of_a_tiff_have_a_reason(rest: bytes, start: b
         (b'<?xml version="1.0"?>\n<!-- made by hand -->\n<svg xmlns="x">', "SVG"),
         (b"\xef\xbb\xbf<svg>", "SVG"),
         (b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">\n<svg width="3">', "SVG"),
-        (b"FUJIFILMCCD-RAW 0201", "RAF"),
+        (b"FUJIFILMCCD-RAW 0201", "RAW"),
         (b"\0\0\2\0\1\0", "CUR"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\1", "CR3"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "RAW"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
     ],
 )

@@ -14,6 +14,7 @@ from synthgen.ingest.images import Decoded, DecoderPool, decode, plugins
 from synthgen.stages.pack.metadata import make_image_file
 from tests.fixtures.heif import HEIC, TURNED
 from tests.fixtures.images import drawn, reason_of
+from tests.fixtures.pdfs import pdf
 
 LIMITS = ImagesConfig(formats=("JPEG", "PNG", "HEIF", "SVG"), max_pixels=1_000_000, decode_seconds=5)
 DRAWN = (
@@ -36,12 +37,13 @@ def difference(image: Image.Image, other: Image.Image) -> float:
 
 @pytest.mark.parametrize("name", sorted(plugins.PACKAGES))
 def test_a_format_whose_package_is_missing_says_which(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pi_heif", "resvg_py"):
-        monkeypatch.setitem(sys.modules, module, None)
+    for package in plugins.PACKAGES.values():
+        monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    file = {"HEIF": HEIC, "SVG": svg(), "PDF": pdf(), "JXL": b"\xff\x0a", "RAW": b"IIRO"}[name]
     with pytest.raises(Exception, match=f"unsupported: {name} needs one more package: pip install "):
-        decode({"HEIF": HEIC, "SVG": svg()}[name], LIMITS)
+        decode(file, LIMITS.model_copy(update={"formats": (name,)}))
     with pytest.raises(Exception, match=f"format_not_allowed: {name}; images.formats may name it; allowed: JPEG"):
-        decode({"HEIF": HEIC, "SVG": svg()}[name], ImagesConfig())
+        decode(file, ImagesConfig())
 
 
 @needs_heif

@@ -1,4 +1,4 @@
-"""The same images from every kind of source are the same images, with the same tags and the same plan."""
+"""The same images from every kind of source are the same images, with the same tags, plan and samples."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,13 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synthgen.config.source import ImagesConfig, SourceConfig
+from synthgen.config.packing import PackConfig
+from synthgen.config.selection import SelectConfig
+from synthgen.config.source import ImagesConfig, PlaceConfig, SourceConfig
 from synthgen.ingest.images import pool
 from synthgen.ingest.sources import list_objects
-from synthgen.stages import plan, tag
-from synthgen.store import Folder, Lease, RunFolder
-from synthgen.tables import PLAN, TAG
+from synthgen.stages import pack, plan, select, tag
+from synthgen.store import Folder, Lease, Receipt, RunFolder, TablePart
+from synthgen.tables import GENERATE, PACK, PAIRS, PLAN, SELECT, TAG, pair_id, table
 from tests.fixtures.hub import Hub, hub
+from tests.fixtures.packing import pair, turn_text
 from tests.fixtures.planning import World
 from tests.fixtures.rows import rows_of
 from tests.fixtures.stage_runs import commit_all, list_source
@@ -25,6 +28,7 @@ from tests.fixtures.tars import member, packed
 from tests.fixtures.workspace import make_images
 
 __all__ = ["hub"]
+COUNT = 300  # images
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 Put = Callable[[Path, list[Path]], Mapping[str, Any]]  # writes a source of these images, and returns its settings
 
@@ -98,23 +102,58 @@ def planned(out: Folder, source: SourceConfig) -> tuple[Any, Any]:
     return tags, questions
 
 
+def named(place: Path, paths: list[Path]) -> Mapping[str, Any]:
+    """Write half of the images as a tar and the others as rows, as two sources in one."""
+    half = len(paths) // 2
+    (place / "one").mkdir()
+    (place / "two").mkdir()
+    one, two = tars(place / "one", paths[:half]), rows(place / "two", paths[half:])
+    return {"named": {"one": PlaceConfig(**one), "two": PlaceConfig(**two)}}
+
+
+def samples_of(out: Folder, source: SourceConfig) -> dict[str, dict[str, Any]]:
+    """Answer the questions of a planned folder, select and pack; return the samples without their places, by id."""
+    run = RunFolder(out)
+    with Lease.take(out) as lease:
+        for partition in run.log(PLAN).partitions:
+            asked = run.table(PLAN, partition, "assignments").to_pylist()
+            pairs = [pair(row["image_id"], row["object_id"], row["ordinal"], **_of(row)) for row in asked]
+            file = run.stage(GENERATE).write("pairs", partition, 1, table(pairs, PAIRS))
+            run.commit(GENERATE, Receipt(partition, 1, {"pairs": TablePart((file,), "f")}, {}), lease)
+        selection = select.prepare(run, SelectConfig())
+        commit_all(run, SELECT, select.decide(selection, selection.todo), lease)
+        context = pack.PackContext(out, source, ImagesConfig(), PackConfig(), (), turn_text, "wording")
+        commit_all(run, PACK, [pack.write_shard(context, shard) for shard in pack.todo(run, context)], lease)
+    data = [pq.read_table(path).to_pylist() for path in Path(out.path, "5-shards/data").glob("*.parquet")]
+    places = ("object_id", "uris", "source_meta", "source")
+    return {row["id"]: {key: row[key] for key in row if key not in places} for rows in data for row in rows}
+
+
+def _of(row: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {name: row[name] for name in ("assignment_id", "type", "form", "language")}
+    return {**asked, "pair_id": pair_id(row["assignment_id"], "recipe", 0)}
+
+
 @pytest.fixture
 def images(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(pool, "cores", lambda: 1)
-    return make_images(workspace / "photos", 7)
+    return make_images(workspace / "photos", COUNT)
 
 
-def test_every_source_of_the_same_images_gives_the_same_images_tags_and_plan(
+def test_every_source_of_the_same_images_gives_the_same_images_tags_plan_and_samples(
     images: list[Path], tmp_path: Path, hub: Hub
 ) -> None:
     results = {}
-    for put in (folder, tars, rows, lists, csv_manifest, json_manifest):
+    for put in (folder, tars, rows, lists, csv_manifest, json_manifest, named):
         place = tmp_path / put.__name__
         place.mkdir()
-        results[put.__name__] = planned(Folder(f"{place}/out"), SourceConfig(**put(place, images)))
+        out, source = Folder(f"{place}/out"), SourceConfig(**put(place, images))
+        results[put.__name__] = (*planned(out, source), samples_of(out, source))
     hub.files["owner/set"] = {path.name: path.read_bytes() for path in (tmp_path / "tars").glob("*.tar")}
-    results["hub"] = planned(Folder(str(tmp_path / "out")), SourceConfig(uri="hf://datasets/owner/set"))
-    tags, questions = results["folder"]
-    assert len(tags) == 7 and questions
+    out, source = Folder(str(tmp_path / "out")), SourceConfig(uri="hf://datasets/owner/set")
+    results["hub"] = (*planned(out, source), samples_of(out, source))
+    tags, questions, samples = results["folder"]
+    assert len(tags) == COUNT and questions and {row["image_id"] for row in samples.values()} <= set(tags)
+    assert len(samples) > COUNT * 0.9
     for name, result in results.items():
-        assert result == (tags, questions), name
+        assert result == (tags, questions, samples), name

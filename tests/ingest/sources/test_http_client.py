@@ -412,3 +412,24 @@ def test_mistakes_about_lists_are_one_line(tmp_path: Path, text: str, hosts: tup
     with pytest.raises(UserMistake, match=message) as error:
         list(list_objects(SourceConfig(uri=f"urls:{tmp_path / 'list.txt'}", hosts=hosts)))
     assert "\n" not in str(error.value) and "abc" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({"X-Robots-Tag": "noai, noimageai"}, "X-Robots-Tag: noai"),
+        ({"x-robots-tag": "bot: NoImageAI"}, "X-Robots-Tag: noimageai"),
+        ({"TDM-Reservation": "1"}, "TDM-Reservation: 1"),
+        ({"TDM-Reservation": "0", "X-Robots-Tag": "nofollow"}, None),
+    ],
+)
+def test_a_server_that_forbids_learning_from_an_image_is_heeded_unless_its_source_may_be_used(
+    server: Server, headers: dict[str, str], why: str | None
+) -> None:
+    server.responders["/a"] = respond(b"image", 200, None, **headers)
+    ref = ObjectRef("id", f"{server.url}/a", "url")
+    for use_reserved in (False, True):
+        source = SourceConfig(hosts=(server.host,), use_reserved=use_reserved)
+        [(_, content)] = read_objects([ref], source, ImagesConfig())
+        is_heeded = why and not use_reserved
+        assert content == (Failure("reserved", f"its server says {why}") if is_heeded else b"image")

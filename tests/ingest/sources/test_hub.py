@@ -39,6 +39,19 @@ def test_files_rows_and_members_of_a_data_set_are_objects(
     assert listed(PLACE)[0].version != objects[0].version
 
 
+def test_files_of_a_bucket_are_objects_and_another_content_is_noticed(hub: Hub) -> None:
+    place = "hf://buckets/owner/photos"
+    hub.files["buckets/owner/photos"] = {"README.md": b"x", "a.jpg": b"a", "sub/b.jpg": b"b"}
+    objects = listed(place)
+    assert names(objects, place) == ["a.jpg", "sub/b.jpg"]
+    assert sorted(map(str, read_refs(refs(objects)).values())) == ["b'a'", "b'b'"]
+    hub.files["buckets/owner/photos"]["a.jpg"] = b"c"  # of the same size
+    fsspec.get_filesystem_class("hf").clear_instance_cache()
+    (changed,) = read_refs(refs(objects[:1])).values()
+    assert isinstance(changed, Failure) and changed.reason == "changed"
+    assert mistake("hf://buckets/owner/none") == "hf://buckets/owner/none: no such bucket or prefix"
+
+
 def test_a_data_set_or_folder_that_is_not_there_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSE", 0.01)
     hub.files["owner/set"] = {"a.jpg": b"a"}

@@ -89,6 +89,8 @@ LISTS = (
     pa.list_(pa.binary()),
     pa.large_list(PICTURE),
     pa.list_(pa.binary_view()),
+    pa.list_view(pa.binary()),
+    pa.large_list_view(pa.large_binary()),
     pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.large_binary())])),
 )
 
@@ -192,3 +194,10 @@ def test_mistakes_about_parquet_are_one_line(tmp_path: Path) -> None:
     assert mistake(tmp_path / "r.parquet") == f"{tmp_path}/r.parquet: has 2 columns 'image'; write it with one"
     empty = parquet(tmp_path / "s.parquet", [], pa.binary())
     assert mistake(empty) == f"{empty}: no row in its Parquet files, so no image"
+
+
+def test_lists_of_a_dictionary_are_read(tmp_path: Path) -> None:
+    values = pa.array([b"a", b"b", b"a"]).dictionary_encode()
+    column = pa.ListArray.from_arrays(pa.array([0, 2, 3], pa.int32()), values)
+    pq.write_table(pa.table({"image": column}), tmp_path / "p.parquet")
+    assert [content for _, content in sorted(read(tmp_path).items())] == [b"a", b"b", b"a"]

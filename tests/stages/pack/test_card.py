@@ -71,17 +71,23 @@ def test_the_hub_reads_the_front_matter_and_writes_the_same() -> None:
 def test_a_card_says_what_a_reader_asks_of_a_data_set(world: World) -> None:
     packed(world)
     assert titles(text_of(world)) == [
-        "Where it comes from", "Contents", "Kept and dropped pairs", "Known faults", "Intended use", "Columns",
-        "How to load it", "How to cite",
+        "Where it comes from", "Contents", "Rights to the images", "Kept and dropped pairs", "Known faults",
+        "Intended use", "Columns", "How to load it", "How to cite",
     ]  # fmt: skip
     assert "Nobody has labelled a sample of these pairs yet" in text_of(world)
 
 
 def test_the_command_that_made_it_stands_as_it_is_typed_and_breaks_out_of_nothing() -> None:
     record = {
-        "started_with": {"pipeline": "/data/x/mine.yaml", "settings": ["select.a={min: 3}", "source.uri=/secret"]}
+        "started_with": {
+            "pipeline": "/data/x/mine.yaml",
+            "settings": ["select.a={min: 3}", "source.uri=/secret", "x.sets=[/data/y/b]"],
+        }
     }
-    assert command_of(record) == "synth run SOURCE --out FOLDER --pipeline mine --set 'select.a={min: 3}'"
+    assert (
+        command_of(record)
+        == "synth run SOURCE --out FOLDER --pipeline mine --set 'select.a={min: 3}' --set 'x.sets=[…/b]'"
+    )
     notes = CardNotes(command="synth run --set 'x=```\n## Fake'", version="1.2")
     text = card(CONTENTS, FACTS, SelectConfig(), PackConfig(), notes)
     assert "\n````\nsynth run --set 'x=``` ## Fake'\n````\n\nWith synthgen 1.2;" in text
@@ -132,7 +138,7 @@ def test_what_data_says_is_shown_and_interpreted_as_nothing(world: World) -> Non
     keep_faults(folder, Faults(1, 1, (1.0, 0.2, 1.0), (TypeFaults(PLANTED, 1, 1, 0.2, 1.0, {PLANTED: 1}),)))
     text = text_of(world)
     assert not re.search(r"<script|\]\(http://evil|^## no|`c`", text, re.MULTILINE)
-    assert len(titles(text)) == 9 and text.count("<img") == 1
+    assert len(titles(text)) == 10 and text.count("<img") == 1
 
 
 def test_a_section_takes_the_place_of_the_one_before_and_no_other_text_changes() -> None:

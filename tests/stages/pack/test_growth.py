@@ -55,6 +55,24 @@ def test_a_change_rewrites_only_the_shard_it_touches(world: World) -> None:
     assert StageFolder(world.out, PACK).log().counts() == {"samples": 6, "turns": 12}
 
 
+def test_samples_on_one_image_stay_each_in_its_shard(world: World) -> None:
+    """As rows of an imported set do that are on one image."""
+    world.select = SelectConfig(near_questions=None, forbidden=("555-.*",))
+    world.context = replace(world.context, pack=PackConfig(shard_megabytes=1, max_turns=1))
+    files = [jpeg(number, 700, noise=True, quality=95) for number in (1, 2)]
+    pairs = list[dict[str, Any]]()
+    for epoch in (1, 2):
+        world.add(epoch, {f"{epoch}-{number}.jpg": data for number, data in enumerate(files)}, turns=0)
+        images = world.rows(PLAN, "images", f"e00{epoch}-00000")
+        ids = [{"assignment_id": f"{epoch}{at}", "pair_id": f"{epoch}{at}" * 16} for at in range(2)]
+        pairs = [pair(row["image_id"], row["object_id"], 0, **own) for row, own in zip(images, ids, strict=True)]
+        world.generate(f"e00{epoch}-00000", pairs, epoch)
+    assert len(world.pack()) == 2 and world.pack() == []
+    world.generate("e002-00000", [*pairs[:-1], {**pairs[-1], "answer": "555-1234"}], 2)
+    assert world.pack() == ["e001-00001.r2"]
+    assert {pair for sample in world.samples for pair in sample["pair_ids"]} == world.kept() and len(world.samples) == 3
+
+
 def test_decisions_on_pairs_that_were_replaced_since_are_refused_in_one_line(world: World) -> None:
     world.add(1, pictures(2))
     world.pack()

@@ -19,7 +19,7 @@ from synthgen.stages.pack import redact
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
 from synthgen.store import StageFolder
 from synthgen.store.commits import partition_name
-from synthgen.tables import LIST, PACK, PLAN
+from synthgen.tables import LIST, PACK, PLAN, TAG
 from tests.fixtures.packing import World, jpeg, pair, pictures, read
 
 # --- privacy ----------------------------------------------------------------------------------------------------------
@@ -262,3 +262,32 @@ def test_row_groups_are_cut_by_bytes_and_a_row_too_large_is_alone_in_its_group()
     groups = [[each.row_group(index).num_rows for index in range(each.num_row_groups)] for each in metadata]
     assert groups == [[2, 1], [1], [1]]
     assert row_bytes({**empty, "images": [{"bytes": bytes(500), "path": None}]}) > 500
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def test_samples_and_card_state_the_rights_to_each_image(world: World) -> None:
+    rights = {"license": "CC-BY-4.0", "author": "Ann", "copyright": "(c) Ann", "source_url": "https://example.org/1"}
+    world.add(1, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)}, rights=rights, source="web")
+    world.add(2, {"c.jpg": jpeg(3)}, meta='{"licence": "CC0"}')
+    world.add(3, {"d.jpg": jpeg(4)})
+    world.pack()
+    found = {row["uris"][0]: {name: row[name] for name in (*rights, "source")} for row in world.samples}
+    assert found["a.jpg"] == {**rights, "source": "web"}
+    assert found["c.jpg"] == {**dict.fromkeys(rights), "license": "CC0-1.0", "source": None}, "of an older synth"
+    assert set(found["d.jpg"].values()) == {None}
+    card = Path(world.out.path, "5-shards", "README.md").read_text()
+    for line in ("| CC-BY-4.0 | 2 | 50.0% |", "| CC0-1.0 | 1 | 25.0% |", "| none stated | 1 | 25.0% |"):
+        assert line in card
+    assert "| web | 2 | 50.0% |" in card and "| no name | 2 | 50.0% |" in card
+
+
+def test_the_card_says_how_many_objects_were_reserved(world: World) -> None:
+    world.add(1, {"a.jpg": jpeg(1)})
+    world.pack()
+    card = Path(world.out.path, "5-shards", "README.md")
+    assert "no model may learn" not in card.read_text()
+    world.count(TAG, {"quarantined.reserved": 3})
+    world.pack()
+    assert "says that no model may learn from them: 3." in card.read_text()

@@ -13,9 +13,9 @@ from synthgen.commands import status
 from synthgen.errors import Damaged, SynthError
 from synthgen.job.funnel import near_duplicates_message
 from synthgen.stages.plan import duplicates
-from synthgen.stages.plan.duplicates import SurveySettings
 from synthgen.stages.plan.inputs import Inputs
 from synthgen.stages.plan.survey_process import survey_in_subprocess
+from synthgen.stages.plan.survey_settings import SurveySettings
 from synthgen.store import Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.tables import IMAGES, LIST, PLAN, TAG
 from tests.fixtures.plan_checks import check

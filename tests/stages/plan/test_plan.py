@@ -93,7 +93,7 @@ def test_the_weight_of_a_type_is_what_rules_ask_added_up_and_boosted_unless_one_
     tags: list[str], side: int
 ) -> None:
     rules = World(Folder("")).context(EDITED).rules
-    fired = rules.match(dict.fromkeys(tags, 0.5), mapping.ImageSize(side, side))
+    fired = rules.match(dict.fromkeys(tags, 0.5), mapping.ImageFacts(side, side))
     lines, factors = [rules.rules[number] for number in fired], {"look/a": 0.5, "count/b": 3.0}
     expected = {}
     for path in TYPES:
@@ -158,7 +158,10 @@ def test_the_never_of_a_doubtful_side_tag_does_not_strike_out_the_types_of_the_s
 )
 def test_the_weights_of_an_image_do_not_depend_on_the_others(images: list[dict[str, float]], floor: float) -> None:
     rules = World(Folder("")).context(SIDE).rules
-    weights, matches = Weights(rules, TYPES, {}, floor), [rules.match(tags, mapping.ImageSize(9, 9)) for tags in images]
+    weights, matches = (
+        Weights(rules, TYPES, {}, floor),
+        [rules.match(tags, mapping.ImageFacts(9, 9)) for tags in images],
+    )
     alone = [Weights(rules, TYPES, {}, floor).matrix([match])[0].tolist() for match in matches]
     assert weights.matrix(matches).tolist() == alone
 

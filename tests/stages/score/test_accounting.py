@@ -28,6 +28,7 @@ from synthgen.job.funnel import score_counts
 from synthgen.stages.score import PassContext, ScoreWorker, contexts_of, count_pending, find_pending, object_ids, todo
 from synthgen.store import Lease, Receipt, RunFolder, TablePart
 from synthgen.tables import FAILURE_REASONS, GENERATE, PLAN, SCORE, count_scored, score_name
+from synthgen.tables.passes import taken_from
 from synthgen.workers import Task
 from synthgen.workers.bisection import _merged
 from tests.fixtures.rows import rows_of
@@ -35,7 +36,8 @@ from tests.fixtures.scoring import CountedEngine, ScoredWorld, copy_of, make_pai
 
 pytestmark = pytest.mark.usefixtures("ray_running")
 
-PASSES = {"second": ("answer", "likelihood"), "third": ("question",)}
+PASSES = {"second": ("answer", "likelihood"), "third": ("question",), "large": ("answer", "question_checks")}
+AFTER = {"large": ", after: {score: second.answer, min: 2}"}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ class DrainedEngine(CountedEngine):
 def setting(name: str, model: str, trouble: str) -> str:
     scores = ", ".join(PASSES[name])
     engine = f"{{kind: scripted, in_flight: 2, options: {trouble}}}"
-    return f"score.{name}={{model: {model}, scores: [{scores}], engine: {engine}}}"
+    return f"score.{name}={{model: {model}, scores: [{scores}], engine: {engine}{AFTER.get(name, '')}}}"
 
 
 trouble = st.sampled_from(["{}", "{fail: 0.3}", "{junk: 0.5}", "{refuse: 0.3}", "{fail: 0.2, junk: 0.2}"])
@@ -162,7 +164,8 @@ def check(world: ScoredWorld, passes: tuple[str, ...]) -> None:
         rows: dict[str, dict[str, Any]] = world.scores(name)
         assert rows.keys() >= live
         outcomes = Counter(outcome(rows[key]) for key in live)
-        assert outcomes == Counter({"value": found.values, **found.without}), name
+        expected = {"value": found.values - found.taken, "taken": found.taken, **found.without}
+        assert outcomes == Counter({name: count for name, count in expected.items() if count}), name
         assert found.retired == len(pairs) - len(live)
         assert found.values + sum(found.without.values()) + found.retired == found.received == len(pairs)
         assert found.pending == 0
@@ -176,11 +179,16 @@ def outcome(row: dict[str, Any]) -> str:
     """Return which count a row is of."""
     assert (row["value"] is None) != (row["reason"] is None)
     kind = (row["reason"] or "").partition(":")[0]
+    if taken_from(row["detail"]):
+        return "taken"
+    if kind.startswith("does not apply to pairs that second.answer decides"):
+        return "decided"
     return "value" if row["reason"] is None else kind if kind in FAILURE_REASONS else "no_value"
 
 
 def test_pairs_in_the_place_of_scored_ones_are_told_as_pending() -> None:
-    context: Any = SimpleNamespace(name="second", retry=(), fingerprints=lambda: {"answer": "f"})
+    judge = SimpleNamespace(after=None)
+    context: Any = SimpleNamespace(name="second", judge=judge, retry=(), fingerprints=lambda: {"answer": "f"})
     generated = SimpleNamespace(counts=lambda: {"pair": 46, "reasked": 5})
     counts = count_scored("second.answer", [None] * 40 + ["call_failed: x"] * 6)
     scored = SimpleNamespace(latest=lambda name: name, fingerprint=lambda *names: "f", counts=lambda names: counts)

@@ -16,27 +16,13 @@ from synthgen.stages.select import decide, prepare
 from synthgen.store import Lease, RunFolder
 from synthgen.tables import GENERATE, SCORE, SELECT, image_id
 from tests.fixtures.rows import rows_of
-from tests.fixtures.scoring import SECOND, THIRD, TROUBLED, ScoredWorld, copy_of, make_pairs
+from tests.fixtures.scoring import SECOND, THIRD, TROUBLED, ScoredWorld, copy_of
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import write
-
-pytestmark = pytest.mark.usefixtures("ray_running")
 
 PARTITIONS = ["e001-00000", "e001-00001"]
 OF_SECOND = [f"{name}.second" for name in PARTITIONS]
 OF_THIRD = [f"{name}.third" for name in PARTITIONS]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a workspace whose `out` has pairs; tests work on copies of it."""
-    return make_pairs(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScoredWorld:
-    monkeypatch.chdir(made)
-    return copy_of(made, tmp_path / "out")
 
 
 def test_a_pass_scores_every_pair_and_touches_no_file_of_an_earlier_stage(world: ScoredWorld) -> None:

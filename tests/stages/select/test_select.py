@@ -17,7 +17,7 @@ from synthgen.stages import select
 from synthgen.stages.contract import StageRun
 from synthgen.store import Folder, Lease, Receipt, RunFolder, StageFolder, TablePart
 from synthgen.store.commits import partition_name
-from synthgen.tables import GENERATE, SELECT
+from synthgen.tables import GENERATE, PLAN, SCORE, SELECT
 from synthgen.workers import StopSignals
 from tests.fixtures.selecting import (
     Output,
@@ -29,6 +29,7 @@ from tests.fixtures.selecting import (
     pending,
     plan,
     receipts_of,
+    scored_row,
     selection_of,
 )
 from tests.fixtures.stage_runs import commit_all, job_with
@@ -287,3 +288,64 @@ def test_a_score_that_does_not_apply_to_the_form_of_a_pair_drops_nothing(out: Ou
     generate(out, "p001", rows, {"shift_check": [0.2, "does not apply to the form 'short'", "call_failed: HTTP 500"]})
     decided = decide(out, SelectConfig(keep={"shift_check": KeepRule(min=0.5)}))
     assert [decided[row["pair_id"]] for row in rows] == ["score:shift_check", "kept", "unscored:shift_check"]
+
+
+def test_a_threshold_on_a_pass_that_never_ran_or_is_not_through_says_so(
+    out: Output, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [pair(f"image {number}", f"What is in place {number}?") for number in range(3)]
+    generate(out, "e001-00000", pairs, {"answer": [3, 3, 3]})
+    keep = SelectConfig.model_validate({"keep": {"small.answer": {"min": 2.0}}})
+    with pytest.raises(Mistakes) as caught:
+        pending(out, keep)
+    assert caught.value.lines == [
+        "select.keep: no pair has the score 'small.answer', which is measured in the stage score: run it from there; "
+        "did you mean 'answer'?"
+    ]
+    stage, rows = (
+        StageFolder(out[0], SCORE),
+        [scored_row(pairs[0], 3.0), scored_row(pairs[1], "unsure: it cannot tell")],
+    )
+    file = stage.write("scores/small.answer", "e001-00000.small", 1, schemas.table(rows, schemas.SCORES))
+    parts, counts = (
+        {"scores/small.answer": TablePart((file,), "f")},
+        {"small.answer.value": 1, "small.answer.unsure": 1},
+    )
+    stage.commit(Receipt("e001-00000.small", 1, parts, counts), out[1])
+    reasons = decide(out, keep)
+    assert [reasons[row["pair_id"]] for row in pairs] == ["kept", "unscored:small.answer", "unscored:small.answer"]
+    assert "select.keep.small.answer: 1 of 3 pairs are not scored yet, and count as unscored" in capsys.readouterr().err
+
+
+def test_pairs_about_images_of_other_licences_or_sources_are_dropped(out: Output) -> None:
+    rows = [pair(name, f"What colour is the bus of {name}?") for name in ("free", "paid", "web")]
+    generate(out, "e001-00000", rows)
+    places = [("free", "CC0-1.0", None), ("paid", "all rights", None), ("web", None, "web")]
+    images = [
+        {"object_id": name, "image_id": name, "outcome": "planned", "source": source, "rights": {"license": license}}
+        for name, license, source in places
+    ]
+    stage = StageFolder(out[0], PLAN)
+    for revision, outcome in enumerate(("planned", "unserved"), 1):
+        changed = [{**row, "outcome": outcome} for row in images]
+        file = stage.write("images", "e001-00000", revision, schemas.table(changed, schemas.PLANNED_IMAGES))
+        tables = {"images": TablePart((file,), "f", replaces=True)}
+        stage.commit(Receipt("e001-00000", revision, tables, {}, epoch=revision), out[1])
+        settings = SelectConfig.model_validate({"where": {"license": ["cc0*", None], "source": [None]}})
+        reasons = [decide(out, settings)[row["pair_id"]] for row in rows]
+        assert reasons == (["kept", "where", "where"] if outcome == "planned" else ["where"] * 3)
+    assert set(decide(out).values()) == {"kept"}
+
+
+def test_rows_of_a_set_that_show_the_same_image_have_a_licence_each(out: Output) -> None:
+    rows = [pair("image", f"What is in place {name}?", object_id=name) for name in ("free", "paid", "replaced")]
+    generate(out, "e001-00000", rows)
+    images = [
+        {"object_id": name, "image_id": "image", "outcome": "planned", "rights": {"license": license}}
+        for name, license in (("free", "CC0-1.0"), ("paid", "all rights"))
+    ]
+    stage = StageFolder(out[0], PLAN)
+    file = stage.write("images", "e001-00000", 1, schemas.table(images, schemas.PLANNED_IMAGES))
+    stage.commit(Receipt("e001-00000", 1, {"images": TablePart((file,), "f")}, {}), out[1])
+    decided = decide(out, SelectConfig.model_validate({"where": {"license": ["CC0*"]}}))
+    assert [decided[row["pair_id"]] for row in rows] == ["kept", "where", "kept"]
