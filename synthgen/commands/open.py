@@ -58,10 +58,10 @@ def open_run(
         UserMistake: Something is missing, wrong or cannot be found.
     """
     folder = open_run_folder(out) if out else None
-    if folder:
-        run_record.check_is_no_mixture(folder)
     if folder and is_update and request.pipeline:
         _accept_lost_record(folder)
+    elif folder:
+        run_record.check_is_no_mixture(folder)
     if folder and is_update and not request.pipeline:
         _check_started_here(folder, out)
     request, document = document_of(request, folder, out)
@@ -83,6 +83,7 @@ def open_run(
 def _accept_lost_record(folder: RunFolder) -> None:
     """Go on without the record of a folder where it is lost or damaged: an update does again what differs from now."""
     try:
+        run_record.check_is_no_mixture(folder)
         run_record.check_whole(folder)
     except Damaged as error:
         folder.forget_record()

@@ -1,6 +1,7 @@
 """Drawings of definition files for a terminal: a taxonomy, a family of instruction types, or a mapping as a tree."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from synthgen.config import families, mapping, taxonomy
 from synthgen.config.mapping import Rule
@@ -82,8 +83,14 @@ def _sensitive_line(tree: Tree) -> Iterator[str]:
 
 
 def _conditions(rule: Rule) -> str:
-    conditions = rule.when.model_dump(exclude_none=True) if rule.when else {}
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in conditions.items())
+    conditions = rule.when.model_dump(mode="json", exclude_unset=True, exclude_none=True) if rule.when else {}
+    return ", ".join(f"{name} {_condition(value)}" for name, value in conditions.items())
+
+
+def _condition(value: Any) -> str:
+    if isinstance(value, list):
+        return " or ".join("none" if each is None else str(each) for each in value)
+    return str(value).lower()
 
 
 def _tree_lines(tree: Tree, paths: tuple[str, ...], indent: str, depth: int, level: int = 0) -> Iterator[str]:

@@ -237,7 +237,7 @@ NAME_MISSING = "NAME is missing (the name of the file, as `synth list KIND` prin
         (
             "train out",
             "train: --model is missing (the model to start from: a hub name or a folder); "
-            "write `synth train SHARDS --model MODEL --out OUT`",
+            "write `synth train --model MODEL --out OUT [SHARDS]`",
         ),
     ],
 )

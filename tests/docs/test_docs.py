@@ -43,7 +43,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "demo/*.md", "benchmarks/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
-SCRIPTS = sorted([*filter(Path.is_file, ROOT.rglob("deploy/**/*")), *ROOT.glob("pipelines/*.yaml")])
+SCRIPTS = sorted([*filter(Path.is_file, ROOT.glob("deploy/**/*")), *ROOT.glob("pipelines/*.yaml")])
 GROUP = typer.main.get_command(app)
 COMMANDS: dict[str, click.Command] = getattr(GROUP, "commands", {})
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

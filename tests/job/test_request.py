@@ -145,7 +145,7 @@ def test_training_takes_the_pipeline_of_the_run_and_its_settings_of_training(
     started: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
-    trainer = SimpleNamespace(train=lambda *arguments: calls.append(arguments))
+    trainer = SimpleNamespace(train_stages=lambda *arguments: calls.append(arguments))
     monkeypatch.setitem(sys.modules, "synthgen.train", trainer)
     monkeypatch.setattr("synthgen.train", trainer, raising=False)
     write(started / "shards.parquet", "")
@@ -157,8 +157,9 @@ def test_training_takes_the_pipeline_of_the_run_and_its_settings_of_training(
     ):
         done = CliRunner().invoke(cli.app, ["train", *words, "--model", "m", "--out", "tuned"])
         assert done.exit_code == 0, done.output
-        shards, _, _, settings = calls[-1]
-        assert (shards, settings.steps) == (words[0], steps)
+        schedule = calls[-1][0]
+        (stage,) = schedule.stages
+        assert (list(schedule.sources.values()), stage.settings.steps) == ([words[0]], steps)
         is_completed = words[0] == "out" and "-p" not in words
         assert (f"{USING} out: --pipeline small" in done.stderr) == is_completed
     assert len(calls) == 4

@@ -20,7 +20,7 @@ from synthgen.workers import PoolSpec, PoolWork, StopSignals, Task, do_fit, roun
 from tests.fixtures.scripted_workers import ALL, Script
 from tests.fixtures.scripted_workers import build as build_scripted
 
-SECONDS = 0.4  # a task
+SECONDS = 0.9  # of a task; a pool looks at its workers at least each half second
 Interval = tuple[float, float]
 
 

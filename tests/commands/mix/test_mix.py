@@ -265,6 +265,7 @@ def test_the_example_of_the_papers_four_stages_is_one(monkeypatch: pytest.Monkey
     [
         lambda out: status.text(RunFolder(Folder(out))),
         lambda out: open_run("run", RunRequest.typed(None, None, None, None), out, lists=False),
+        lambda out: open_run("run", RunRequest.typed("small", None, None, None), out, lists=False, is_update=True),
         lambda out: open_benchmark_sets("s", [out], Path(), Columns((), ())),
         lambda out: pipeline_with_run(RunRequest.typed(None, None, None, None), out),
     ],
