@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("training", type=Path, help="the output folder of `synth train`")
     parser.add_argument("--student", type=Path, default=HERE / "models" / "nano-student", help="as it was before")
     parser.add_argument("--scenes", type=int, default=40)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON too")
     args = parser.parse_args()
     tuned = args.training / "model"
     if not (tuned / "model.safetensors").exists():
@@ -59,7 +60,8 @@ def main() -> None:
     figures = {name: [round(before, 4), round(after, 4), count] for name, (before, after, count) in table.items()}
     seconds = round(time.monotonic() - start, 1)
     record = {"benchmark": "proof", "before": round(before, 4), "after": round(after, 4), "seconds": seconds}
-    print(json.dumps(record | {"types": figures}))
+    if args.json:
+        print(json.dumps(record | {"types": figures}))
 
 
 def by_type(

@@ -127,12 +127,16 @@ def _percent(counts: Counter[str], part: str, whole: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Count the true pairs of a run over the demo images.")
     parser.add_argument("folder", type=Path, help="the run's output folder")
-    folder = parser.parse_args().folder
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON too")
+    args = parser.parse_args()
+    folder = args.folder
     if not StageFolder(Folder(str(folder)), SELECT).log().partitions:
         parser.error(
             f"{folder}: no pair of a run was selected there; make it with: synth run --pipeline demo --out {folder}"
         )
-    print(json.dumps({"benchmark": "truth", **measure(folder), **measure_negatives(folder)}))
+    figures = {"benchmark": "truth", **measure(folder), **measure_negatives(folder)}
+    if args.json:
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":
