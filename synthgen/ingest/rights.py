@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from synthgen.errors import one_line, whole_text
+from synthgen.ingest.images.stated import UNREAD
 
 LONGEST = 500  # characters of a statement
 KEYS: Mapping[str, tuple[str, ...]] = {  # of metadata, in any case and with - or _, the surest first
@@ -48,6 +49,7 @@ class Rights:
         copyright: A notice.
         source_url: Where it was published.
         reserved: Who says that no model may learn from it, in words.
+        unread: Which of EXIF, IPTC and XMP its file has and cannot be read, so that it may say more.
     """
 
     license: str | None = None
@@ -55,6 +57,7 @@ class Rights:
     copyright: str | None = None
     source_url: str | None = None
     reserved: str | None = None
+    unread: str | None = None
 
 
 def rights_of(source_meta: str | None, stated: Mapping[str, str] = NOTHING, uri: str = "") -> Rights | None:
@@ -108,6 +111,7 @@ def _of_file(stated: Mapping[str, str]) -> Rights:
         copyright=stated.get("copyright"),
         source_url=_url(stated.get("source_url")),
         reserved=f"its XMP says plus:DataMining {mining}" if mining else None,
+        unread=stated.get(UNREAD),
     )
 
 

@@ -8,7 +8,9 @@ import pyarrow as pa
 EMBEDDING = pa.list_(pa.float16())
 TAGS = pa.list_(pa.struct([("path", pa.string()), ("score", pa.float32()), ("tagger", pa.string())]))
 STRINGS = pa.list_(pa.string())
-RIGHTS = pa.struct([(name, pa.string()) for name in ("license", "author", "copyright", "source_url", "reserved")])
+RIGHTS = pa.struct(
+    [(name, pa.string()) for name in ("license", "author", "copyright", "source_url", "reserved", "unread")]
+)
 
 OBJECTS = pa.schema(
     [

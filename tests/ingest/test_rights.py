@@ -132,3 +132,7 @@ def test_whatever_metadata_is_it_states_texts_or_nothing(value: Any) -> None:
         for each in vars(found).values() if found else ():
             (each or "").encode()
     assert license_of("null") is None
+
+
+def test_a_part_of_the_file_that_cannot_be_read_is_on_record() -> None:
+    assert rights_of(None, {"unread": "XMP", "author": "Ann"}) == Rights(author="Ann", unread="XMP")

@@ -15,7 +15,7 @@ from synthgen.commands.report.settings import facts_of
 from synthgen.config.mixture import MixtureFile
 from synthgen.console.markdown import make_table
 from synthgen.job import run_record
-from synthgen.stages.pack.card import COLUMNS, SIZES, count_table
+from synthgen.stages.pack.card import COLUMNS, SIZES, count_table, share_table
 from synthgen.stages.pack.schema import card_features
 from synthgen.store import RunFolder
 from synthgen.tables import PACK
@@ -54,7 +54,7 @@ def mixture_card(
         f"{mixture.about} Mixed by `synth mix` of synthgen {__version__}; a sample is as its set has it. The terms of "
         "each set and of its images hold for its samples.",
         "## Sets\n" + make_table(SETS, (_set_row(stage, source, counts, index) for stage, source in sources)),
-        "## Rights to the images\n" + make_table(("licence of the image", "samples", "share"), _shares(index.licenses)),
+        "## Rights to the images\n" + share_table("licence of the image", index.licenses, "not stated", "samples"),
         "## What was taken\n" + _rules(mixture, sources) + "\n\n" + _outcomes(counts),
         "## Contents\n" + "\n\n".join(count_table(kind, index.turns[kind]) for kind in KINDS),
         "## Columns\n"
@@ -111,12 +111,6 @@ def _set_row(stage: int, source: Source, counts: Counts, index: _Index) -> list[
     more = f" and {len(licenses) - 5} more" if len(licenses) > 5 else ""
     own = counts[stage, source.name]
     return [stage, source.name, origin, f"{named}{more}", f"{own.samples:,}", f"{own.pairs['taken']:,}"]
-
-
-def _shares(licenses: Counter[str]) -> Iterator[Sequence[object]]:
-    total = licenses.total()
-    for name, count in licenses.most_common():
-        yield name, f"{count:,}", f"{count / total:.1%}"
 
 
 def _rules(mixture: MixtureFile, sources: Sequence[tuple[int, Source]]) -> str:

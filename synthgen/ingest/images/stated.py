@@ -1,7 +1,7 @@
 """What an image file says of its rights: in EXIF, IPTC and XMP.
 
-It is read where the image is decoded, in the child process, because anybody may have written it. Whatever cannot be
-read says nothing. What the statements mean is decided elsewhere (`ingest.rights`).
+It is read where the image is decoded, in the child process, because anybody may have written it. A part that cannot be
+read is named beside what the others say. What the statements mean is decided elsewhere (`ingest.rights`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,21 +29,22 @@ XMP_NAMES = {  # expat puts a blank between the namespace and the name
     f"{XMP_RIGHTS} WebStatement": "web_statement",
     f"{PLUS} DataMining": "data_mining",
 }
+UNREAD = "unread"  # the key of the names of parts that are there and cannot be read to their end
 Statement = tuple[str, str]  # a key, and what it says
 
 
 def statements(image: Image.Image) -> dict[str, str]:
-    """Return what an open image states, by the keys of XMP_NAMES; of several statements of a key, the first."""
-    found: dict[str, str] = {}
-    for read in (_xmp, _iptc, _exif):
+    """Return what an open image states, by the keys of XMP_NAMES and UNREAD; of several statements, the first."""
+    found, unread = dict[str, str](), list[str]()
+    for name, read in (("XMP", _xmp), ("IPTC", _iptc), ("EXIF", _exif)):
         try:
             for key, text in read(image):
                 words = " ".join(text.replace("\0", " ").split())[:LONGEST]
                 if words:
                     found.setdefault(key, words.encode("utf-8", "replace").decode())
         except Exception:  # of a file that anybody may have written: Pillow raises nearly every kind
-            continue
-    return found
+            unread.append(name)
+    return found | ({UNREAD: ", ".join(unread)} if unread else {})
 
 
 def _exif(image: Image.Image) -> Iterator[Statement]:
@@ -70,8 +71,10 @@ def _iptc(image: Image.Image) -> Iterator[Statement]:
 def _xmp(image: Image.Image) -> Iterator[Statement]:
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tiff_xmp(image)
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else bytes(packet or b"")
-    if not data or len(data) > XMP_BYTES:
+    if not data:
         return
+    if len(data) > XMP_BYTES:
+        raise ValueError(f"more than {XMP_BYTES:,} bytes of XMP")
     seen = _Xmp()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True  # else a text comes in pieces

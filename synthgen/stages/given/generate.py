@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from synthgen.console import StageProgress
 from synthgen.ingest.sources.instructions import Conversation
 from synthgen.stages.contract import StageRun
 from synthgen.stages.given.labels import split_options
+from synthgen.stages.given.partitions import done_here, pending_after
 from synthgen.store import Receipt, TablePart
 from synthgen.tables import GENERATE, LIST, PAIRS, PLAN, changed_counts, make_id, pair_id, table
 from synthgen.workers import Task
@@ -22,23 +22,12 @@ Row = dict[str, Any]
 
 def pending(run: StageRun) -> list[Task]:
     """Return the partitions that were planned since their pairs were made; in an update, those made otherwise too."""
-    planned, made, fingerprint = run.folder.log(PLAN), run.folder.log(GENERATE), recipe_of(run)
-    tasks = []
-    for name in planned.partitions:
-        latest = made.latest(name)
-        is_read = latest is not None and latest.receipt.reads == run.folder.digests(GENERATE.inputs, [name])
-        is_stale = run.is_update and made.fingerprint(name, "pairs") != fingerprint
-        if planned.holds(name) and (not is_read or is_stale):
-            tasks.append(Task(name, made.next_revision(name), epoch=run.epoch))
-    return tasks
+    return pending_after(run, PLAN, "pairs", recipe_of(run))
 
 
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Make the pairs of the partitions in this process."""
-    with StageProgress(GENERATE.name, len(tasks), "partition") as bar:
-        for number, task in enumerate(tasks, 1):
-            yield _generate(run, task)
-            bar.show(number)
+    return done_here(run, tasks, _generate)
 
 
 def recipe_of(run: StageRun) -> str:

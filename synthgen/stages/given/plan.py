@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.console import StageProgress
 from synthgen.ingest.sources.instructions import Conversation
 from synthgen.stages.contract import StageRun
 from synthgen.stages.given.labels import Label, labels_of
+from synthgen.stages.given.partitions import done_here, pending_after
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.tables import (
     ASSIGNMENTS,
@@ -36,23 +36,12 @@ Row = dict[str, Any]
 
 def pending(run: StageRun) -> list[Task]:
     """Return the partitions that were tagged since they were planned; in an update, those of other settings too."""
-    tagged, planned, fingerprint = run.folder.log(TAG), run.folder.log(PLAN), _fingerprint(run)
-    tasks = []
-    for name in tagged.partitions:
-        latest = planned.latest(name)
-        is_read = latest is not None and latest.receipt.reads == run.folder.digests(PLAN.inputs, [name])
-        is_stale = run.is_update and planned.fingerprint(name, "assignments") != fingerprint
-        if tagged.holds(name) and (not is_read or is_stale):
-            tasks.append(Task(name, planned.next_revision(name), epoch=run.epoch))
-    return tasks
+    return pending_after(run, TAG, "assignments", _fingerprint(run))
 
 
 def results(run: StageRun, tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Plan the partitions in this process."""
-    with StageProgress(PLAN.name, len(tasks), "partition") as bar:
-        for number, task in enumerate(tasks, 1):
-            yield _plan(run, task)
-            bar.show(number)
+    return done_here(run, tasks, _plan)
 
 
 def _fingerprint(run: StageRun) -> str:

@@ -229,11 +229,11 @@ def _rights(contents: ShardContents) -> str:
     return "\n\n".join(parts)
 
 
-def share_table(kind: str, counts: Mapping[str, int], without: str) -> str:
-    """Return the images of each name of a kind as a table with shares, the most frequent first."""
+def share_table(kind: str, counts: Mapping[str, int], without: str, unit: str = "images") -> str:
+    """Return the images, or another unit, of each name of a kind as a table with shares, the most frequent first."""
     total = sum(counts.values())
     rows = [(name or without, f"{count:,}", f"{count / total:.1%}") for name, count in _by_count(counts)]
-    return make_table((kind, "images", "share"), rows)
+    return make_table((kind, unit, "share"), rows)
 
 
 def count_table(kind: str, counts: Mapping[str, int]) -> str:
