@@ -31,7 +31,8 @@ from synthgen.workers.ray_watch import check_ray, kill_local_ray, ray_fault, ray
 CONNECT_SECONDS = 10.0  # for the machine of a cluster to accept a connection
 NOTE_SECONDS = 60.0  # between two notes on why nothing happens
 WORKERS_PER_GPU = 4  # at least, where tag.gpus is not configured: one tagging worker alone would leave a GPU idle
-STARTS = 3  # of Ray on this machine, before its giving up for time counts as a failure
+STARTS = 3  # of Ray, before its giving up counts as a failure
+SOON_SECONDS = 30.0  # a cluster that refuses to be joined within this time may have just started
 PLACE_SECONDS = 3600.0  # for a cluster that grows by itself to place a first worker
 
 
@@ -155,7 +156,8 @@ def join_ray(home: Path = Path()) -> None:
         # Another version of Ray or Python is a RuntimeError, and a start that takes too long a plain Exception.
         if type(error) is not Exception and not isinstance(error, (OSError, RuntimeError, ValueError, RayError)):
             raise
-        reason = one_line(str(error), 400) or type(error).__name__
+        causes = [str(cause) for cause in (error, error.__cause__) if cause]
+        reason = one_line(": ".join(causes), 400) or type(error).__name__
         if not address:
             raise SynthError(
                 f"Ray cannot start on this machine: {reason}; its logs are in {_ray_folder()}/session_latest/logs, and "
@@ -168,10 +170,11 @@ def join_ray(home: Path = Path()) -> None:
 
 
 def _start(address: str | None, path: str) -> None:
-    """Join a cluster or start one; a start that Ray gives up for time is tried again, as on a busy machine."""
+    """Join a cluster or start one; what Ray gives up for the load of the machine is tried again."""
     import ray
 
     for attempt in range(1, STARTS + 1):
+        began = time.monotonic()
         try:
             with signals.held_back(), watched():
                 ray.init(
@@ -185,9 +188,16 @@ def _start(address: str | None, path: str) -> None:
             return
         except Exception as error:
             ray.shutdown()  # what of it did start
-            if address or "timed out" not in str(error) or attempt == STARTS:
+            if attempt == STARTS or not _may_start_later(error, time.monotonic() - began):
                 raise
-            note(f"Ray did not start in the time that it gives itself, as on a busy machine; try {attempt + 1}")
+            doing = "could not be joined" if address else "did not start in the time that it gives itself"
+            note(f"Ray {doing}, as on a busy machine; try {attempt + 1}")
+
+
+def _may_start_later(error: Exception, seconds: float) -> bool:
+    """Return whether an error, raised after some seconds, comes of a machine that is busy."""
+    gave_up = type(error) is Exception and "timed out" in str(error)
+    return gave_up or (isinstance(error, ConnectionError) and seconds < SOON_SECONDS)
 
 
 def _wanted_metrics() -> dict[str, str]:
