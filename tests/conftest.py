@@ -82,13 +82,19 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 HEAD = {"num_cpus": 4, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
-@pytest.fixture(scope="module")
-def ray_running() -> Iterator[None]:
-    """Start a Ray that the commands of a file join, because starting their own is a third of a small run's time."""
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """Start a Ray and yield its address; its start is a third of a small run's time."""
     from ray.cluster_utils import Cluster
 
+    one = Cluster(initialize_head=True, head_node_args=HEAD)
+    yield one.address
+    one.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_running(ray_cluster: str) -> Iterator[None]:
+    """Let the commands of a file join a running Ray."""
     with pytest.MonkeyPatch.context() as environment:
-        one = Cluster(initialize_head=True, head_node_args=HEAD)
-        environment.setenv("RAY_ADDRESS", one.address)
+        environment.setenv("RAY_ADDRESS", ray_cluster)
         yield
-        one.shutdown()

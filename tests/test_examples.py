@@ -15,7 +15,7 @@ import pytest
 import synthgen
 from synthgen.store import Folder, RunFolder
 from synthgen.tables import GENERATE
-from tests.fixtures.runs import synth
+from tests.fixtures.runs import synth, synth_process
 from tests.fixtures.workspace import ROOT, make_images, write
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -65,7 +65,7 @@ def test_the_command_of_the_readme_is_accepted(tmp_path: Path, monkeypatch: pyte
     install(ROOT / "examples" / "custom_score", tmp_path, monkeypatch)
     settings = settings_in_readme("custom_score")
     assert "plainness" in settings[1]
-    assert "no mistakes" in synth("check", "--pipeline", "everyday", *settings).stdout
+    assert "no mistakes" in synth_process("check", "--pipeline", "everyday", *settings).stdout
 
 
 def test_every_example_is_in_the_index_and_is_run_here() -> None:
@@ -116,11 +116,11 @@ def test_a_custom_score_is_installed_measured_and_judged(
     install(ROOT / "examples" / "custom_score", tmp_path, monkeypatch)
     make_images(workspace / "photos", 4)
     scores = ("--set", "generate.scores=[likelihood, plainness]", "--set", "select.keep={}")
-    synth("run", "photos", "--out", "data", "--pipeline", "small", *scores)
+    synth_process("run", "photos", "--out", "data", "--pipeline", "small", *scores)
     values = [value for sample in synthgen.load_samples("data") for value in sample["score_plainness"]]
     assert values and all(0 <= value <= 1 for value in values)
     strict = ("--from", "select", "--set", "select.keep.plainness.min=1.01")
-    assert "0 pairs were kept" in synth("run", "--out", "data", *strict, check=False).stderr
+    assert "0 pairs were kept" in synth_process("run", "--out", "data", *strict, check=False).stderr
 
 
 def test_a_custom_source_is_installed_listed_and_read(
@@ -131,7 +131,7 @@ def test_a_custom_source_is_installed_listed_and_read(
     with tarfile.open(workspace / "photos.tar", "w") as archive:
         for path in sorted((workspace / "photos").iterdir()):
             archive.add(path, path.name)
-    synth("run", "tar:*.tar", "--out", "data", "--pipeline", "small", "--set", "select.keep={}")
+    synth_process("run", "tar:*.tar", "--out", "data", "--pipeline", "small", "--set", "select.keep={}")
     samples = list(synthgen.load_samples("data"))
     names = {f"photos.tar#{path.name}" for path in (workspace / "photos").iterdir() if path.suffix != ".json"}
     assert {uri for sample in samples for uri in sample["uris"]} == names

@@ -530,9 +530,9 @@ def test_a_run_after_a_killed_purge_is_refused_until_the_purge_is_finished(
             raise KeyboardInterrupt
         return rewrite(folder, spec, *rest)
 
-    monkeypatch.setattr(purge, "_rewrite", die_in_stage)
-    monkeypatch.setattr(purge, "run" if killed_at == "select" else "collect_garbage", die)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(purge, "_rewrite", die_in_stage)
+        patch.setattr(purge, "run" if killed_at == "select" else "collect_garbage", die)
         purge.purge(opened(copy), job.reopen(opened(copy)), [purged])
     message = f"a purge was cut short here; finish it with: synth purge {copy}"
     for options in ([], ["--from", "pack"]):
@@ -565,8 +565,8 @@ def test_a_purge_that_fails_in_pack_says_that_it_is_half_done_and_status_counts_
         whole(folder, job, request, replace(stages, last="select"))
         raise SynthError("a disk is full")
 
-    monkeypatch.setattr("synthgen.commands.purge.run", run_until_pack)
-    with pytest.raises(SystemExit):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("synthgen.commands.purge.run", run_until_pack)
         run_command(lambda: purge.purge(opened(copy), job.reopen(opened(copy)), ["0006.jpg"]))
     finish = f"finish it with: synth purge {copy}"
     assert capsys.readouterr().err.splitlines()[-1] == f"synth: a disk is full; the purge is half done; {finish}"
