@@ -40,23 +40,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # `make test` runs several files at once; what takes longest begins first.
 LONGEST = (
-    "test_zoo",
-    "test_everyday",
-    "test_engine",
-    "test_killed",
-    "test_repair_and_purge",
-    "test_run",
-    "test_plan",
-    "test_scoring_passes",
-    "test_stopping",
-    "test_two_models",
-    "test_examples",
-    "test_lost_records",
-    "test_nodes",
-    "test_toy_stage",
-    "test_pool",
-    "test_security",
-    "test_photographs",
+    *("test_everyday", "test_engine", "test_zoo", "test_served", "test_group", "test_run", "test_killed"),
+    *("test_stopping", "test_repair_and_purge", "test_examples", "test_plan", "test_scoring_passes", "test_two_models"),
+    *("test_nothing_usable", "test_nodes", "test_importing", "test_negatives", "test_pool", "test_lora"),
+    *("test_everyday_again", "test_lost_records", "test_toy_stage", "test_cli", "test_memory", "test_side_by_side"),
+    *("test_push", "test_photographs", "test_every_source", "test_added_source", "test_download", "test_accounting"),
 )
 
 
@@ -82,19 +70,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 HEAD = {"num_cpus": 4, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[str]:
-    """Start a Ray and yield its address; its start is a third of a small run's time."""
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    """Start a Ray that the commands of a file join, because starting their own is a third of a small run's time."""
     from ray.cluster_utils import Cluster
 
-    one = Cluster(initialize_head=True, head_node_args=HEAD)
-    yield one.address
-    one.shutdown()
-
-
-@pytest.fixture(scope="module")
-def ray_running(ray_cluster: str) -> Iterator[None]:
-    """Let the commands of a file join a running Ray."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_ADDRESS", ray_cluster)
+        one = Cluster(initialize_head=True, head_node_args=HEAD)
+        environment.setenv("RAY_ADDRESS", one.address)
         yield
+        one.shutdown()

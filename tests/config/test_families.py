@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,23 @@ OPEN_REQUEST = re.compile(
 LIST_OR_COPY = re.compile(r"(?i)(^|[.,] )(list|copy|rank|transcribe|type out|read me|name (all|every))\b|\bin order\b")
 QUESTION_MARKS = r"[?\uff1f\u061f]"  # also those of full width and of Arabic
 MARKS = '.?!)"\uff1f\u061f\uff01\u3002\u0964'  # and the full stops of Chinese, Japanese and Hindi
-of_every_type = pytest.mark.parametrize("kind", TYPES.values(), ids=TYPES)
+
+
+def of_every_type(rule: Callable[[InstructionType], None]) -> Callable[[], None]:
+    """Make one test of a rule: it holds for every type, and those that break it are named."""
+
+    def test() -> None:
+        assert len(TYPES) > 200
+        broken = {}
+        for path, kind in TYPES.items():
+            try:
+                rule(kind)
+            except AssertionError as fault:
+                broken[path] = str(fault)
+        assert not broken
+
+    test.__name__ = rule.__name__
+    return test
 
 
 def texts_of(kind: InstructionType) -> tuple[str, ...]:

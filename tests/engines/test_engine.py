@@ -6,12 +6,8 @@ An engine takes most of a minute to start, so everything that one can show is as
 import asyncio
 import json
 import math
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +19,7 @@ from PIL import Image
 from synthgen.config import pipeline as pipelines
 from synthgen.engines import Reply, Request, open_engine
 from synthgen.engines.kinds import resolve_model
-from synthgen.store import Folder
-from synthgen.tables import GENERATE, PLAN, StageSpec
 from synthgen.workers import leave_ray, run_in_actor
-from tests.fixtures.rows import rows_of
 from tests.fixtures.workspace import ROOT
 
 MODEL = ROOT / "demo" / "models" / "nano-vlm"
@@ -132,113 +125,6 @@ def test_a_reply_of_a_schema_is_json_of_it(replies: dict[str, Reply]) -> None:
 
 def test_a_seeded_draw_is_repeated(replies: dict[str, Reply]) -> None:
     assert replies["warm"].text == replies["warm_again"].text
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start `vllm serve` on loopback; return its base URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--served-model-name",
-        "nano",
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-    ]
-    limits = ["--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-chunked-prefill", "--limit-mm-per-prompt"]
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(MODEL),
-        *options,
-        *limits,
-        '{"image": 1, "video": 0}',
-    ]
-    log = tmp_path_factory.mktemp("served") / "log"
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("w") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, 9)
-        server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    give_up = time.monotonic() + 600
-    while time.monotonic() < give_up:
-        assert server.poll() is None, log.read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(1)
-    raise AssertionError(log.read_text()[-2000:])
-
-
-def _rows(out: Path, spec: StageSpec, table: str) -> dict[str, dict[str, Any]]:
-    return {row["assignment_id"]: row for row in rows_of(Folder(str(out)), spec, table)}
-
-
-def _run(out: Path, *more: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "synthgen",
-        "run",
-        "--out",
-        str(out),
-        "--pipeline",
-        "demo",
-        "--limit",
-        "12",
-        "--until",
-        "generate",
-    ]
-    greedy = [
-        "--set",
-        "generate.sampling.ask_temperature=0",
-        "--set",
-        "generate.scores=[likelihood]",
-        "--set",
-        "score={}",
-        "--set",
-        "select.keep={}",
-    ]
-    done = subprocess.run(
-        [*command, *greedy, *more], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_an_endpoint_gives_the_same_plan_the_same_accounting_and_nearly_the_same_pairs(
-    served: str, tmp_path: Path
-) -> None:
-    _run(tmp_path / "here")
-    there = ["generate.engine={kind: endpoint, urls: ['" + served + "']}", "generate.model=nano"]
-    _run(tmp_path / "there", *(word for setting in there for word in ("--set", setting)))
-    plans = [set(_rows(tmp_path / side, PLAN, "assignments")) for side in ("here", "there")]
-    assert plans[0] == plans[1]
-    here, there_ = (_rows(tmp_path / side, GENERATE, "pairs") for side in ("here", "there"))
-    assert set(here) == set(there_) == plans[0]
-    said = [
-        {key: (row["question"], row["answer"], row["reason"]) for key, row in side.items()} for side in (here, there_)
-    ]
-    same = sum(words == said[1][key] for key, words in said[0].items())
-    # In other batches floats are added in another order, so a choice between two words can differ.
-    assert same >= 0.95 * len(here)
-    assert {row["revision"] for row in there_.values()} == {"unverified"}
 
 
 def test_an_engine_that_does_not_load_is_one_line_and_exit_1(tmp_path: Path) -> None:

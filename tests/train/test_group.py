@@ -45,14 +45,14 @@ def test_two_processes_make_the_steps_of_one(model: Path, shards: Path, tmp_path
 
 def test_a_training_goes_on_with_another_number_of_processes(model: Path, shards: Path, tmp_path: Path) -> None:
     whole, moved = tmp_path / "whole", tmp_path / "moved"
-    settings = ALONE.model_copy(update={"steps": 300, "checkpoint_every": 50})
+    settings = ALONE.model_copy(update={"steps": 100, "checkpoint_every": 50})
     train(str(shards), str(model), whole, settings)
     process = start(shards, model, moved, settings.model_copy(update={"processes": 2}))
     wait_for(lambda: len(read_log(moved)) >= 3)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(120) == 128 + signal.SIGTERM
     done = len(read_log(moved))
-    assert 3 <= done < 300 and names(moved / "checkpoints")[-1] == f"step-{done:07d}"
+    assert 3 <= done < 100 and names(moved / "checkpoints")[-1] == f"step-{done:07d}"
     train(str(shards), str(model), moved, settings)
     assert losses(moved) == pytest.approx(losses(whole), rel=1e-4, abs=1e-4)
 
@@ -61,13 +61,13 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     model: Path, shards: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = ALONE.model_copy(update={"steps": 100, "checkpoint_every": 4})
+    settings = ALONE.model_copy(update={"steps": 40, "checkpoint_every": 4})
     train(str(shards), str(model), whole, settings)
     process = start(shards, model, killed, settings.model_copy(update={"processes": 2}))
     wait_for(lambda: len(read_log(killed)) >= 5)
     os.kill(max(workers_of(process.pid)), signal.SIGKILL)
     assert process.wait(120) == 0, "another group went on"
-    assert [line["step"] for line in read_log(killed)] == list(range(1, 101)), "no step is missing, and none is twice"
+    assert [line["step"] for line in read_log(killed)] == list(range(1, 41)), "no step is missing, and none is twice"
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-4, abs=1e-4)
 
 
