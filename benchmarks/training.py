@@ -227,7 +227,7 @@ def split(found: Measured) -> dict[str, float]:
 
 def median(spent: Sequence[Spent], kind: str) -> float:
     """Return the median of seconds of a kind, `wall` or `core`."""
-    return statistics.median(getattr(each, kind) for each in spent)
+    return float(statistics.median(getattr(each, kind) for each in spent))
 
 
 def report(found: Measured, settings: TrainConfig) -> None:
