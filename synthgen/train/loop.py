@@ -142,8 +142,7 @@ def learn(
             line = {"step": progress.steps, "loss": taken.loss, "lr": rate, "tokens": planned.tokens}
             log.append({**line, "norm": taken.norm, "seconds": seconds, "waited": waited})
             write(log[-1])
-            monitor.add(log, taken.turns, rows)
-            seen.add(progress.steps, taken.turns)
+            _take_in(monitor, seen, log, taken, rows)
             if group.is_first:
                 watch.show(log)
             is_end = taken.is_stopping or progress.steps == settings.steps
@@ -175,6 +174,14 @@ def _optimizer(run: TrainingRun, model: Any, processor: Any) -> torch.optim.Opti
     if run.settings.retain:
         retain(model, optimizer, processor, run.settings, run.out)
     return optimizer
+
+
+def _take_in(
+    monitor: monitoring.Monitor, seen: Seen, log: Sequence[Line], taken: "StepTaken", rows: tuple[int, int]
+) -> None:
+    """Let those who gather the losses have the ones of a step."""
+    monitor.add(log, taken.turns, rows)
+    seen.add(log[-1]["step"], taken.turns)
 
 
 def _keep(
@@ -277,12 +284,20 @@ def step(
     mean, turns = sum(each for each, _, _ in shared), [turn for _, _, each in shared for turn in each]
     if not math.isfinite(mean):
         raise SynthError(_not_finite(mean, turns))
-    parameters = [parameter for each in optimizer.param_groups for parameter in each["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+    norm = clip([parameter for each in optimizer.param_groups for parameter in each["params"]])
     set_learning_rate(optimizer, rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepTaken(mean, whole_norm(norm), turns, any(is_stopping for _, is_stopping, _ in shared))
+    return StepTaken(mean, norm, turns, any(is_stopping for _, is_stopping, _ in shared))
+
+
+def clip(parameters: Sequence[torch.nn.Parameter]) -> float:
+    """Return the norm of all gradients, and scale them down if it is above MAX_GRADIENT_NORM. All must call this."""
+    norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    found = whole_norm(norm)
+    if not found <= MAX_GRADIENT_NORM:  # else each would be multiplied by 1, in as much time as a part of AdamW takes
+        torch.nn.utils.clip_grads_with_norm_(parameters, MAX_GRADIENT_NORM, norm)
+    return found
 
 
 def _not_finite(mean: float, turns: Sequence[TurnLoss]) -> str:

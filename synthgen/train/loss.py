@@ -23,7 +23,8 @@ def answer_losses(model: Any, micro_batch: MicroBatch) -> torch.Tensor:
     Returns:
         `(batch, tokens - 1) float32`, with a gradient; place t is of token t + 1.
     """
-    return judge_answers(model, micro_batch)[0]
+    logits, targets, positions = _answer_logits(model, micro_batch)
+    return _spread(_cross_entropies(logits, targets[:, positions]), targets, positions)
 
 
 def judge_answers(model: Any, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:

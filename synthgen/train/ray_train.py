@@ -6,6 +6,7 @@ processes as there is room for. Nothing is kept in Ray.
 """
 
 import logging
+import os
 import tempfile
 import threading
 import warnings
@@ -15,7 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from synthgen.errors import JobFailing, SynthError, one_line
+from synthgen.ingest.images.pool import cores
 from synthgen.train import loop, pretrained
 from synthgen.train.group import joined_group
 from synthgen.train.loop import TrainingRun, Watch
@@ -58,7 +62,7 @@ def _fit(run: TrainingRun) -> None:
     with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
         TorchTrainer(
             _work,
-            train_loop_config={"run": _from_root(run)},
+            train_loop_config={"run": _from_root(run), "threads": os.environ.get("OMP_NUM_THREADS")},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ray.train.ScalingConfig(num_workers=run.settings.processes, use_gpu=gpus),
             run_config=ray.train.RunConfig(
@@ -80,12 +84,27 @@ def _from_root(run: TrainingRun) -> TrainingRun:
 
 def _work(config: dict[str, Any]) -> None:
     """Train as one process of the group."""
+    from ray.train import get_context
+
     run: TrainingRun = config["run"]
+    torch.set_num_threads(threads(config["threads"], get_context().get_local_world_size()))
     logging.getLogger("synthgen").setLevel(logging.INFO)
     loop.silence_transformers()
     processor = pretrained.load_processor(run.model, run.folder, run.settings)
     model = pretrained.load_model(run.model, run.folder, run.settings.precision)
     loop.learn_and_save(run, model, processor, joined_group(), Watch((run.out / STOP).exists))
+
+
+def threads(wanted: str | None, processes: int) -> int:
+    """Return on how many threads torch computes in each of the processes of a machine: its part of the cores.
+
+    Ray would leave each of them one.
+
+    Args:
+        wanted: OMP_NUM_THREADS where the training was started, which has the last word.
+        processes: Of the training, on this machine.
+    """
+    return int(wanted) if wanted and wanted.isdigit() else max(1, cores() // processes)
 
 
 @contextmanager

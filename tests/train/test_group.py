@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from synthgen.config.training import TrainConfig
 from synthgen.train import train
+from synthgen.train.ray_train import threads
 from synthgen.train.record import read_log
 from tests.fixtures.tiny_vlm import FAST, FINISHED, losses, names, row, samples, write
 from tests.fixtures.workspace import ROOT
@@ -41,6 +42,12 @@ def test_two_processes_make_the_steps_of_one(model: Path, shards: Path, tmp_path
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-3) for name in theirs)
     assert set(names(tmp_path / "shared")) - {"tensorboard"} == FINISHED
+
+
+def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synthgen.train.ray_train.cores", lambda: 16)
+    assert [threads(None, processes) for processes in (1, 2, 3, 32)] == [16, 8, 5, 1]
+    assert threads("4", 2) == 4, "who set OMP_NUM_THREADS is obeyed"
 
 
 def test_a_training_goes_on_with_another_number_of_processes(model: Path, shards: Path, tmp_path: Path) -> None:
@@ -77,6 +84,7 @@ from pathlib import Path
 from synthgen.cli.door import run_command
 from synthgen.config.training import TrainConfig
 from synthgen.train import train
+from synthgen.train.ray_train import threads
 
 run_command(lambda: train(sys.argv[1], sys.argv[2], Path(sys.argv[3]), TrainConfig.model_validate_json(sys.argv[4])))
 """
