@@ -1,4 +1,4 @@
-"""Settings of pipelines about what repeats: near texts of the whole set, openings, and benchmarks."""
+"""Settings of pipelines about what repeats: near texts of the whole set, phrases, and benchmarks."""
 
 from pydantic import Field
 
@@ -22,11 +22,11 @@ class NearAnswersConfig(Section):
     characters: int = Field(default=40, ge=0)
 
 
-class OpeningsConfig(Section):
-    """Questions that begin with the same words."""
+class PhrasesConfig(Section):
+    """Questions that share the phrase of a template."""
 
-    words: int = Field(default=4, gt=0, le=100)
-    most: float = Field(default=0.02, gt=0, le=1)  # share of the questions of the set that may begin so
+    words: int = Field(default=4, ge=2, le=10)  # the fewest of a phrase
+    most: float = Field(default=0.2, gt=0, le=1)  # share of the questions of a type that may have it
 
 
 class DecontaminateConfig(Section):

@@ -1,4 +1,4 @@
-"""The comparison of every pair with all others: near questions and answers, wordings and openings that are too common.
+"""The comparison of every pair with all others: near questions and answers, wordings and phrases that are too common.
 
 Where pairs are alike, one survives: a pair of an earlier run (`select.against`) before all of this run; what an earlier
 selection decided on before what is new, unless `select.earlier_first` is off; then the pair with the higher score
@@ -24,6 +24,7 @@ from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
 from synthgen.dedup.same_pairs import SamePairs
 from synthgen.dedup.text_set import TextSet, text_hashes
+from synthgen.stages.select.phrases import PhraseCap
 from synthgen.tables import IMAGES
 
 Numbers = npt.NDArray[np.int64]
@@ -38,12 +39,11 @@ REPEATS = (
     "duplicate:global_question",
     "duplicate:global_answer",
     "duplicate:common",
-    "duplicate:opening",
+    "duplicate:phrase",
     "duplicate:same_pair",
 )
-KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING, SAME_PAIR = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, PHRASE, SAME_PAIR = range(len(REPEATS))
 EARLIER_RUN = "duplicate:run:"  # with its name
-FEW_OPENINGS = 20  # questions of one opening that stay, however small the set is
 ID = np.dtype("S32")
 THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
 
@@ -57,12 +57,14 @@ class Verdicts:
         clusters: Comparison → its clusters, without members of earlier runs, and which members it drops.
         earlier: The earlier run of each of the first pairs, (pairs of earlier runs,) int16.
         ids: The ids of the pairs, (pairs,) ID, on disk.
+        notes: What the user should know of it.
     """
 
     codes: Codes
     clusters: Mapping[str, tuple[Clusters, Mask]]
     earlier: npt.NDArray[np.int16]
     ids: npt.NDArray[np.bytes_]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -125,16 +127,16 @@ class PairComparison:
         self._keys, self._scores = list[npt.NDArray[np.uint64]](), list[npt.NDArray[np.float32]]()
         self._talks = list[npt.NDArray[np.uint64]]()  # the key of the pair that each goes on from, or its own
         self._since, self._has_text = list[npt.NDArray[np.int32]](), list[Mask]()
-        limited = {"plain": settings.same_question, "opening": settings.openings}
-        self._hashes = {name: list[npt.NDArray[np.uint64]]() for name, limit in limited.items() if limit}
+        self._wordings = list[npt.NDArray[np.uint64]]()  # hashes of the questions, where wordings are counted
+        self._phrases = PhraseCap(folder / "phrases", settings.phrases) if settings.phrases else None
 
     def add(self, rows: pa.Table, run: int = -1) -> slice:
         """Add the next pairs and return their numbers.
 
         Args:
-            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said`
-                and `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
-                `SamePairs` takes.
+            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, those of this run `type`, and the texts `plain`,
+                `answer`, `asked`, `said` and `content`, which are null for a pair that is dropped already; with
+                `select.same_pair` also what `SamePairs` takes.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
         start, count = sum(map(len, self._run)), rows.num_rows
@@ -154,8 +156,10 @@ class PairComparison:
         since = rows.column("since").to_numpy() if self._settings.earlier_first else np.zeros(count)
         self._since.append(np.full(count, -1, np.int32) if run >= 0 else since.astype(np.int32))
         self._has_text.append(rows.column("plain").is_valid().to_numpy())
-        for name, hashes in self._hashes.items():
-            hashes.append(text_hashes(pc.fill_null(rows.column(name), "").to_pylist()))
+        if self._settings.same_question:
+            self._wordings.append(text_hashes(pc.fill_null(rows.column("plain"), "").to_pylist()))
+        if self._phrases and run < 0:
+            self._phrases.add(rows)
         for texts in self._sets:
             texts.add(rows)
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
@@ -188,9 +192,9 @@ class PairComparison:
             drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)
         for texts in self._sets:
             drop(texts.code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
-        self._limit(codes, rank, is_open & (run < 0))
+        notes = self._limit(codes, rank, is_open & (run < 0))
         ids = np.memmap(self._ids, ID, "r") if len(run) else np.empty(0, ID)
-        return Verdicts(codes, clusters, earlier, ids)
+        return Verdicts(codes, clusters, earlier, ids, notes)
 
     def _rank(self) -> Numbers:
         """Return the place of each pair among all: of two alike, the one with the lower place survives."""
@@ -201,18 +205,17 @@ class PairComparison:
         rank[order] = np.arange(len(order))
         return rank
 
-    def _limit(self, codes: Codes, rank: Numbers, is_open: Mask) -> None:
-        """Drop the pairs whose wording or opening enough others have that come before them."""
-        openings = self._settings.openings
-        for name, code in (("plain", COMMON), ("opening", OPENING)):
-            if name not in self._hashes:
-                continue
+    def _limit(self, codes: Codes, rank: Numbers, is_open: Mask) -> tuple[str, ...]:
+        """Drop the pairs whose wording or phrase enough others have that come before them, and return notes."""
+        if most := self._settings.same_question:
             left = np.flatnonzero(is_open & (codes == KEPT))
-            most = self._settings.same_question or 0
-            if name == "opening" and openings:
-                most = max(FEW_OPENINGS, int(openings.most * len(left)))
-            places = places_in_groups(_joined(self._hashes[name], np.uint64)[left], rank[left])
-            codes[left[places >= most]] = code
+            places = places_in_groups(_joined(self._wordings, np.uint64)[left], rank[left])
+            codes[left[places >= most]] = COMMON
+        if self._phrases is None:
+            return ()
+        beyond = self._phrases.beyond(is_open & (codes == KEPT), rank, _joined(self._keys, np.uint64))
+        codes[beyond] = PHRASE
+        return tuple(self._phrases.notes)
 
 
 def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from synthgen.config.selection import SelectConfig, Threshold, fits
 from synthgen.config.where import Where
 from synthgen.dedup import plain_texts
-from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.functions import reasons_by
@@ -80,10 +79,10 @@ def for_comparison(
 
     Returns:
         Their ids, `reason`, `since` when they are decided on, the `score` by which one of several survives, the texts
-        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words,
-        `answer`, and `said` and `content` of short answers), and these columns.
+        by which they are compared, null for a dropped pair (`plain` of the question and its options, `asked` of the
+        question alone, `answer`, and `said` and `content` of short answers), their `type`, and these columns.
     """
-    judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
+    judged = rows.select([*ID_COLUMNS, "follows", "type"]).append_column("reason", reason)
     judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
     score = np.zeros(rows.num_rows, np.float32)
     if survivor := selection.settings.survivor:
@@ -146,7 +145,7 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
     """
     wanted = {
         "plain": _compared_text(rows),
-        "opening": openings(_array(rows.column("plain")), settings.openings.words) if settings.openings else None,
+        "asked": rows.column("plain").cast(pa.large_string()) if settings.phrases else None,
         "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
     }
     no_text = pa.nulls(judged.num_rows, pa.large_string())
@@ -181,10 +180,6 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
     for name in ("thumbnail", "flat_share"):
         judged = judged.append_column(name, images.column(name).take(place))
     return judged
-
-
-def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _since(selection: Selection, partition: str, pair_ids: pa.ChunkedArray) -> pa.Array:
