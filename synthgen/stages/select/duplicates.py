@@ -8,7 +8,7 @@ nor their order matter. Each comparison sees only what those before it left.
 Texts wait on local disk. Memory holds some fifty bytes for each pair, and what the comparison at work needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,8 @@ from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
 from synthgen.dedup.same_pairs import SamePairs
 from synthgen.dedup.text_set import TextSet, text_hashes
+from synthgen.stages.select.embedded import EmbeddedTexts
+from synthgen.stages.select.meanings import Meanings
 from synthgen.stages.select.phrases import PhraseCap
 from synthgen.tables import IMAGES
 
@@ -38,11 +40,14 @@ REPEATS = (
     "duplicate:same_answer",
     "duplicate:global_question",
     "duplicate:global_answer",
+    "duplicate:semantic_question",
+    "duplicate:semantic_answer",
     "duplicate:common",
     "duplicate:phrase",
     "duplicate:same_pair",
 )
-KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, PHRASE, SAME_PAIR = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, *_SEMANTIC, COMMON, PHRASE, SAME_PAIR = range(len(REPEATS))
+SEMANTIC_QUESTION, SEMANTIC_ANSWER = _SEMANTIC
 EARLIER_RUN = "duplicate:run:"  # with its name
 ID = np.dtype("S32")
 THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
@@ -72,7 +77,6 @@ class _Texts:
     """The texts of a comparison over the whole set, and the number of the pair that each is of."""
 
     column: str
-    code: int
     settings: NearQuestionsConfig | NearAnswersConfig
     texts: TextSet
     numbers: list[Numbers] = field(default_factory=list)
@@ -101,28 +105,21 @@ class _Texts:
 class PairComparison:
     """All pairs of a set, compared with each other."""
 
-    def __init__(self, folder: Path, settings: SelectConfig, pairs: int) -> None:
+    def __init__(self, folder: Path, settings: SelectConfig, pairs: int, embedded: EmbeddedTexts | None = None) -> None:
         """Prepare a comparison.
 
         Args:
             folder: A folder on local disk for the texts.
             settings: What is compared, and how.
             pairs: About how many there will be.
+            embedded: The embeddings of texts, with `select.semantic`.
         """
         self._settings, self._ids = settings, folder / "ids"
         self._ids.touch()
         self._by_image = QuestionsByImage(folder / "by-image", pairs)
         bits = settings.same_pair
         self._same = SamePairs(folder / "same", bits, THUMBNAIL_BYTES) if bits is not None else None
-        wanted = (
-            ("plain", GLOBAL_QUESTION, settings.global_questions),
-            ("answer", GLOBAL_ANSWER, settings.global_answers),
-        )
-        self._sets = [
-            _Texts(column, code, near, TextSet(folder / column, near.similarity))
-            for column, code, near in wanted
-            if near
-        ]
+        self._sets = [*_near_texts(folder, settings), *_near_meanings(folder, settings, embedded)]
         self._run = list[npt.NDArray[np.int16]]()  # the earlier run of each pair, -1 for this one
         self._keys, self._scores = list[npt.NDArray[np.uint64]](), list[npt.NDArray[np.float32]]()
         self._talks = list[npt.NDArray[np.uint64]]()  # the key of the pair that each goes on from, or its own
@@ -160,7 +157,7 @@ class PairComparison:
             self._wordings.append(text_hashes(pc.fill_null(rows.column("plain"), "").to_pylist()))
         if self._phrases and run < 0:
             self._phrases.add(rows)
-        for texts in self._sets:
+        for _, texts in self._sets:
             texts.add(rows)
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
         if self._same:
@@ -190,8 +187,8 @@ class PairComparison:
         if share := self._settings.same_answer:
             left = is_open & (codes == KEPT)
             drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)
-        for texts in self._sets:
-            drop(texts.code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
+        for code, texts in self._sets:
+            drop(code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
         notes = self._limit(codes, rank, is_open & (run < 0))
         ids = np.memmap(self._ids, ID, "r") if len(run) else np.empty(0, ID)
         return Verdicts(codes, clusters, earlier, ids, notes)
@@ -216,6 +213,27 @@ class PairComparison:
         beyond = self._phrases.beyond(is_open & (codes == KEPT), rank, _joined(self._keys, np.uint64))
         codes[beyond] = PHRASE
         return tuple(self._phrases.notes)
+
+
+def _near_texts(folder: Path, settings: SelectConfig) -> Iterator[tuple[int, _Texts | Meanings]]:
+    """Yield the comparisons of texts by their words, each with its code."""
+    questions, answers = settings.global_questions, settings.global_answers
+    for code, column, near in ((GLOBAL_QUESTION, "plain", questions), (GLOBAL_ANSWER, "answer", answers)):
+        if near:
+            yield code, _Texts(column, near, TextSet(folder / column, near.similarity))
+
+
+def _near_meanings(
+    folder: Path, settings: SelectConfig, embedded: EmbeddedTexts | None
+) -> Iterator[tuple[int, _Texts | Meanings]]:
+    """Yield the comparisons of texts by their embeddings, each with its code."""
+    if (semantic := settings.semantic) is None:
+        return
+    assert embedded, "there is a model if there are settings for it"
+    questions, answers = semantic.questions, semantic.answers
+    for code, column, near in ((SEMANTIC_QUESTION, "plain", questions), (SEMANTIC_ANSWER, "answer", answers)):
+        if near:
+            yield code, Meanings(folder / f"semantic-{column}", column, near, embedded)
 
 
 def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:

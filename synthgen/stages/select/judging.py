@@ -146,7 +146,7 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
     wanted = {
         "plain": _compared_text(rows),
         "asked": rows.column("plain").cast(pa.large_string()) if settings.phrases else None,
-        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
+        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if _compares_answers(settings) else None,
     }
     no_text = pa.nulls(judged.num_rows, pa.large_string())
     for name, texts in wanted.items():
@@ -180,6 +180,11 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
     for name in ("thumbnail", "flat_share"):
         judged = judged.append_column(name, images.column(name).take(place))
     return judged
+
+
+def _compares_answers(settings: SelectConfig) -> bool:
+    """Return whether answers of the whole set are compared."""
+    return bool(settings.global_answers or (settings.semantic and settings.semantic.answers))
 
 
 def _since(selection: Selection, partition: str, pair_ids: pa.ChunkedArray) -> pa.Array:

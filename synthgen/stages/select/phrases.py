@@ -4,6 +4,7 @@ Texts wait on local disk and are read twice: phrases are learned from LEARNED qu
 keys, and then looked for in all. Memory holds some thirty bytes for each phrase in a question.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -91,7 +92,7 @@ class PhraseCap:
         is_learned = is_left
         if int(is_left.sum()) > LEARNED:
             is_learned = is_left & (keys < np.partition(keys[is_left], LEARNED)[LEARNED])
-        texts = [text for _, _, words in self._read(is_learned) for text in words]
+        texts = [list(map(sys.intern, text)) for _, _, words in self._read(is_learned) for text in words]
         return learn_phrases(texts, self._settings.words)
 
     def _find(self, is_left: Mask, phrases: list[Phrase]) -> _Found:
