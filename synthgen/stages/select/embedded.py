@@ -40,9 +40,8 @@ class EmbeddedTexts:
             out: The output folder.
             others: The output folders of earlier runs.
         """
-        name = make_id("texts", VERSION, *model.named)[:16]
-        self._model = model
-        self._own, *self._others = (folder.child(FOLDER).child(name) for folder in (out, *others))
+        self._model, self._name = model, make_id("texts", VERSION, *model.named)[:16]
+        self._own, *self._others = (folder.child(FOLDER) for folder in (out, *others))
 
     def of(self, hashes: Words, read: Read, file: Path) -> Halves:
         """Return the embeddings of texts, (texts, width), in a file on local disk; those that are missing are made.
@@ -67,7 +66,8 @@ class EmbeddedTexts:
         """Yield hashes of texts and their embeddings: first those that are kept, then new ones, which are kept then."""
         for folder in (self._own, *self._others):
             for name in folder.names(".parquet"):
-                if (part := _stored(folder.read(name))) is not None and not is_known.all():
+                is_wanted = name.startswith(f"{self._name}-") and not is_known.all()
+                if is_wanted and (part := _stored(folder.read(name))) is not None:
                     yield part
         if is_known.all():
             return
@@ -83,21 +83,40 @@ class EmbeddedTexts:
         return self._model.open()
 
     def _keep(self, texts: Words, vectors: Halves) -> None:
-        embeddings = pa.ListArray.from_arrays(
-            np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1], pa.array(vectors.ravel())
-        )
-        sink = io.BytesIO()
-        pq.write_table(pa.table([pa.array(texts), embeddings], schema=EMBEDDED), sink)
-        self._own.write(f"{make_id('part', texts.tobytes().hex())[:16]}.parquet", sink.getvalue())
+        ends = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
+        embeddings = pa.ListArray.from_arrays(ends, pa.array(vectors.ravel()))
+        part = make_id("part", texts.tobytes().hex())[:16]
+        _write(self._own, f"{self._name}-{part}.parquet", pa.table([pa.array(texts), embeddings], schema=EMBEDDED))
+
+
+def forget_others(out: Folder, known: Words) -> None:
+    """Delete the embeddings of all texts but some, given the sorted hashes of these, by whatever model."""
+    folder = out.child(FOLDER)
+    for name in folder.names(".parquet"):
+        rows = _rows(folder.read(name))
+        if rows is None:
+            folder.remove([name])
+            continue
+        is_known = np.isin(rows.column("text").to_numpy(), known)
+        if not is_known.any():
+            folder.remove([name])
+        elif not is_known.all():
+            _write(folder, name, rows.filter(pa.array(is_known)))
+
+
+def _write(folder: Folder, name: str, rows: pa.Table) -> None:
+    sink = io.BytesIO()
+    pq.write_table(rows, sink)
+    folder.write(name, sink.getvalue())
 
 
 def _batches(hashes: Words, parts: Iterator[tuple[Words, list[str]]], is_known: Mask) -> Iterator[dict[int, str]]:
     """Yield the texts that are not known yet by their hashes, so many at a time."""
     waiting: dict[int, str] = {}
     for found, texts in parts:
-        place = np.searchsorted(hashes, found)
-        for key, text, known in zip(found.tolist(), texts, is_known[place].tolist(), strict=True):
-            if not known:
+        places = np.searchsorted(hashes, found).tolist()
+        for key, text, place in zip(found.tolist(), texts, places, strict=True):
+            if not is_known[place]:  # asked each time: what was yielded is known now
                 waiting[key] = text
             if len(waiting) >= TEXTS_AT_ONCE:
                 yield waiting
@@ -108,9 +127,14 @@ def _batches(hashes: Words, parts: Iterator[tuple[Words, list[str]]], is_known: 
 
 def _stored(data: bytes) -> tuple[Words, Halves] | None:
     """Return the hashes and embeddings of a part; None if it is damaged, so that they are made again."""
+    if (rows := _rows(data)) is None:
+        return None
+    vectors = rows.column("embedding").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return rows.column("text").to_numpy(), vectors.reshape(rows.num_rows, -1)
+
+
+def _rows(data: bytes) -> pa.Table | None:
     try:
-        rows = pq.read_table(pa.BufferReader(data), schema=EMBEDDED).combine_chunks()
-        vectors = rows.column("embedding").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return rows.column("text").to_numpy(), vectors.reshape(rows.num_rows, -1)
-    except (pa.ArrowException, OSError, ValueError):
+        return pq.read_table(pa.BufferReader(data), schema=EMBEDDED)
+    except (pa.ArrowException, OSError):
         return None

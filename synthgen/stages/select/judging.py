@@ -144,7 +144,7 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
         is_compared: The texts of other pairs are null.
     """
     wanted = {
-        "plain": _compared_text(rows),
+        "plain": compared_text(rows),
         "asked": rows.column("plain").cast(pa.large_string()) if settings.phrases else None,
         "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if _compares_answers(settings) else None,
     }
@@ -168,7 +168,7 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
     """
     answer = pc.utf8_trim_whitespace(pc.fill_null(rows.column("answer"), "")).cast(pa.large_string())
     between = pa.scalar("\x1f", pa.large_string())
-    both = pc.binary_join_element_wise(_compared_text(rows).cast(pa.large_string()), answer, between)
+    both = pc.binary_join_element_wise(compared_text(rows).cast(pa.large_string()), answer, between)
     judged = judged.append_column("both", pc.if_else(is_compared, both, pa.nulls(judged.num_rows, pa.large_string())))
     images = folder.table(TAG, partition, "images", ["object_id", "image_id", "phash", "thumbnail", "flat_share"])
     images = images.filter(pc.is_valid(images.column("phash"))).combine_chunks()
@@ -203,7 +203,7 @@ def _retired(selection: Selection, partition: str) -> pa.Array:
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()
 
 
-def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
+def compared_text(rows: pa.Table) -> pa.ChunkedArray:
     """Return the text by which questions are compared: plain words, for multiple choice with the options."""
     is_choice = np.asarray(pc.greater(pc.fill_null(pc.list_value_length(rows.column("options")), 0), 0))
     if not is_choice.any():

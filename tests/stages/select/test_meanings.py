@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synthgen.config.deduplication import AnswerMeaningsConfig, QuestionMeaningsConfig, SemanticConfig
@@ -19,9 +20,10 @@ from synthgen.errors import UserMistake
 from synthgen.stages import select
 from synthgen.stages.select import embedded
 from synthgen.stages.select.embedded import EmbeddedTexts
+from synthgen.stages.select.forgetting import forget_embeddings
 from synthgen.stages.select.meanings import Meanings
 from synthgen.stages.select.trial import tallies
-from synthgen.store import Folder, Lease
+from synthgen.store import Folder, Lease, RunFolder
 from tests.dedup.test_dedup import plain_loop
 from tests.fixtures.rows import describe_run
 from tests.fixtures.selecting import Output, Row, decide, generate, pair, selection_of
@@ -209,3 +211,27 @@ def test_a_model_that_is_not_there_is_reported_before_anything_is_decided(out: O
     generate(out, "e001-00000", [pair("i", CAR)], {"answer": [0.1]})
     with pytest.raises(UserMistake, match=r"select.semantic.model: no/such: no such folder"):
         decide(out, compared(model="no/such"))
+
+
+def test_embeddings_of_texts_that_no_pair_has_any_more_are_forgotten(
+    tmp_path: Path, scripted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "TEXTS_AT_ONCE", 2)
+    options = ["a dog", "a cat"]
+    kept = [pair("i", CAR), pair("j", "Who sleeps?", "A", form="choice", options=options)]
+    gone = [pair("k", "Where is the bus?"), pair("l", DOG), pair("m", "Why is it red?"), pair("n", "When is noon?")]
+    config = compared(answers={"cosine": 0.99, "characters": 1})
+    for name, rows in (("all", kept + gone), ("rest", kept)):
+        with Lease.take(Folder(str(tmp_path / name))) as lease:
+            generate((Folder(str(tmp_path / name)), lease), "e001-00000", rows, falling(rows))
+            if name == "all":
+                decide((Folder(str(tmp_path / name)), lease), config)
+    (tmp_path / "all" / embedded.FOLDER).rename(tmp_path / "rest" / embedded.FOLDER)
+    forget_embeddings(RunFolder(Folder(str(tmp_path / "rest"))))
+    parts = [pq.read_table(part) for part in (tmp_path / "rest" / embedded.FOLDER).iterdir()]
+    texts = ["what colour is the car", "who sleeps a dog a cat", "it is red", "a"]
+    assert sorted(key for part in parts for key in part["text"].to_pylist()) == sorted(text_hashes(texts).tolist())
+    assert len(scripted) == len(set(scripted)) == 8, "equal texts are embedded once"
+    with Lease.take(Folder(str(tmp_path / "rest"))) as lease:
+        decide((Folder(str(tmp_path / "rest")), lease), config)
+    assert len(scripted) == 8, "what is left needs no model"
