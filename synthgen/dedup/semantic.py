@@ -46,7 +46,7 @@ def near_embeddings(
     rows = np.arange(len(embeddings)) if rows is None else rows
 
     def vectors(images: Indexes) -> Vectors:
-        return _unit(embeddings[rows[images]])
+        return unit(embeddings[rows[images]])
 
     edges = [np.empty(0, np.uint64)]
     for members in _cells(vectors, keys):
@@ -58,7 +58,7 @@ def near_embeddings(
 
 def _edges(vectors: Vectors, members: Indexes, threshold: float, fixed: int) -> Iterator[Words]:
     """Yield words `later << 32 | earlier` of the near images of a cell; `members` are sorted."""
-    for part in chunks(len(members), max(1, min(1 << 10, PRODUCTS // len(members)))):
+    for part in chunks(len(members), max(1, min(1 << 10, PRODUCTS // max(1, len(members))))):
         near = vectors[part] @ vectors[: part.stop].T >= threshold - 1e-5  # (images, earlier ones and these)
         if np.count_nonzero(near) > MOST_NEAR * len(near):
             near &= np.cumsum(near, axis=1, dtype=np.int32) <= MOST_NEAR
@@ -92,7 +92,7 @@ def _learn(read: Read, keys: Words, cells: int) -> Vectors:
         order = np.argsort(nearest, kind="stable")
         used, start = np.unique(nearest[order], return_index=True)
         middles = middles.copy()  # a cell without images stays where it is
-        middles[used] = _unit(np.add.reduceat(vectors[order], start, axis=0))
+        middles[used] = unit(np.add.reduceat(vectors[order], start, axis=0))
     return middles
 
 
@@ -104,7 +104,7 @@ def _nearest(vectors: Vectors, middles: Vectors, count: int = NEAREST) -> Indexe
     return np.asarray(np.argpartition(-nearness, count, axis=1)[:, :count])
 
 
-def _unit(vectors: npt.NDArray[np.float16] | Vectors) -> Vectors:
+def unit(vectors: npt.NDArray[np.float16] | Vectors) -> Vectors:
     """Return vectors of length 1; those of length 0 stay."""
     wide = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from synthgen.console import note
 from synthgen.dedup.greedy import Mask, Words
+from synthgen.dedup.semantic import unit
 from synthgen.engines.text_model import Embed, TextModel
 from synthgen.store import Folder
 from synthgen.tables import IMAGES, make_id
@@ -74,7 +75,7 @@ class EmbeddedTexts:
         note(f"select.semantic: embedding {int((~is_known).sum()):,} texts with {self._model.model}, each once")
         for texts in _batches(hashes, read(~is_known), is_known):
             made = np.array(sorted(texts), np.uint64)
-            vectors = self._embed([texts[key] for key in made.tolist()]).astype(np.float16)
+            vectors = unit(self._embed([texts[key] for key in made.tolist()])).astype(np.float16)
             self._keep(made, vectors)
             yield made, vectors
 

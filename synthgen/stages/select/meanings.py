@@ -16,6 +16,7 @@ from synthgen.config.deduplication import AnswerMeaningsConfig, QuestionMeanings
 from synthgen.dedup import near_embeddings
 from synthgen.dedup.clusters import EMPTY, Clusters
 from synthgen.dedup.greedy import Indexes, Mask, Words
+from synthgen.dedup.semantic import unit
 from synthgen.dedup.text_set import text_hashes
 from synthgen.dedup.thumbnails import chunks
 from synthgen.stages.select.embedded import EmbeddedTexts, Halves, Read
@@ -94,7 +95,5 @@ def _cosines(embeddings: Halves, left: Indexes, right: Indexes) -> npt.NDArray[n
     """Return the cosine of each pair of embeddings, given by their rows."""
     cosines = np.empty(len(left), np.float32)
     for part in chunks(len(left), PAIRS_AT_ONCE):
-        one, other = (np.asarray(embeddings[rows[part]], np.float32) for rows in (left, right))
-        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        cosines[part] = np.minimum((one * other).sum(axis=1) / np.where(lengths > 0, lengths, 1), 1)
+        cosines[part] = np.minimum((unit(embeddings[left[part]]) * unit(embeddings[right[part]])).sum(axis=1), 1)
     return cosines

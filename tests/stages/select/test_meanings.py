@@ -195,7 +195,7 @@ def test_nearly_all_near_texts_of_a_large_set_are_found_and_no_others(
     rows = {"number": pa.array(np.arange(1500)), "plain": pa.array(texts, pa.large_string())}
     meanings.add(pa.table(rows))
     found = meanings.clusters(np.arange(1500), np.ones(1500, bool), 0)
-    unit = semantic._unit(Scripted().texts(texts))
+    unit = semantic.unit(Scripted().texts(texts))
     near = unit @ unit.T
     exact = np.array(plain_loop(range(1500), lambda left, right: bool(near[left, right] >= 0.8)))
     expected = set(np.flatnonzero(exact != np.arange(1500)).tolist())
