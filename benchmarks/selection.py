@@ -4,7 +4,7 @@ Made-up pairs (4 an image, questions from templates, some of them repeats, a sco
 stage would; then the select stage decides on them, with every rule, threshold and comparison on. Each size runs in a
 fresh process, so that its peak memory is not another's. `growth` is the core seconds of all pairs over those of a tenth
 of them. `whole_set_ratio` and `whole_set_memory_ratio` compare the same pairs with ranks, balance and quotas added to
-the thresholds; `changed` decides once more with another threshold, `near` also compares questions, answers and openings
+the thresholds; `changed` decides once more with another threshold, `near` also compares questions, answers and phrases
 over the whole set; `trial` counts what three other thresholds would keep, as `synth select --what-if` does.
 
     python benchmarks/selection.py [--quick | --largest]
@@ -22,7 +22,7 @@ from typing import Any
 from driver import commit_all, in_fresh_process
 
 from synthgen import tables as schemas
-from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, PhrasesConfig
 from synthgen.config.selection import AnswerBalance, KeepRule, Quota, Quotas, SelectConfig
 from synthgen.stages import select
 from synthgen.stages.select.trial import tallies
@@ -59,7 +59,7 @@ NEAR = PLAIN.model_copy(
         "survivor": "likelihood",
         "global_questions": NearQuestionsConfig(most=100),
         "global_answers": NearAnswersConfig(),
-        "openings": OpeningsConfig(),
+        "phrases": PhrasesConfig(),
     }
 )
 SETTINGS = {"plain": PLAIN, "changed": CHANGED, "near": NEAR, "whole_set": WHOLE_SET}

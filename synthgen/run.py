@@ -39,6 +39,7 @@ from synthgen.job.request import RunRequest
 from synthgen.stages.contract import Change, Job, StageModule, StageRun
 from synthgen.stages.select.contamination import open_sets
 from synthgen.stages.select.functions import load_functions
+from synthgen.stages.select.selection import open_text_model
 from synthgen.store import RunFolder
 from synthgen.store.earlier_runs import open_earlier_runs
 from synthgen.tables import (
@@ -287,7 +288,7 @@ def _check_input(folder: RunFolder, first: str) -> None:
 
 
 def check_compared(job: Job, stages: StageRange) -> None:
-    """Raise UserMistake if an earlier run, a benchmark set or a function that decides cannot be used."""
+    """Raise UserMistake if an earlier run, a benchmark set, or a function or text model that decides cannot be used."""
     for spec, named in ((PLAN, job.pipeline.plan.against), (SELECT, job.pipeline.selection.against)):
         if stages.has(spec.typed):
             open_earlier_runs(f"{spec.name}.against", named, job.home, job.out, spec)
@@ -295,6 +296,7 @@ def check_compared(job: Job, stages: StageRange) -> None:
         load_functions(job.pipeline.selection.functions, job.home)
         if wanted := job.pipeline.selection.decontaminate:
             open_sets(wanted, job.home)
+        open_text_model(job.pipeline.selection, job.home)
 
 
 def _check_no_unfinished_purge(folder: RunFolder) -> None:

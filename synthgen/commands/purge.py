@@ -28,6 +28,7 @@ from synthgen.stages.contract import Job
 from synthgen.stages.pack import redact
 from synthgen.stages.plan.epochs import latest_epoch, pending_partitions
 from synthgen.stages.score.receipt import count_partition
+from synthgen.stages.select.forgetting import forget_embeddings
 from synthgen.store import CommitLog, Lease, Receipt, RunFolder, TablePart
 from synthgen.store.denylist import Denylist, extend_denylist, read_denylist
 from synthgen.store.gc import collect_garbage
@@ -111,6 +112,7 @@ def _purge(folder: RunFolder, job: Job, names: Collection[str]) -> PurgeResult:
         request = RunRequest.of(run_record.record_of(folder))
         run(folder, job, request, StageRange(rest[0].typed, rest[-1].typed, is_purge=True))
     with folder.lease() as lease:
+        forget_embeddings(folder)
         deleted = collect_garbage(folder, lease)
         lease.check()
         run_record.finish_change(folder, "purge")

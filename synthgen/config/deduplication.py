@@ -1,8 +1,8 @@
-"""Settings of pipelines about what repeats: near texts of the whole set, openings, and benchmarks."""
+"""Settings of pipelines about what repeats: near texts of the whole set, phrases, and benchmarks."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from synthgen.config.fields import Uri
+from synthgen.config.fields import BaseUrls, Uri
 from synthgen.config.library import Section
 
 
@@ -22,11 +22,46 @@ class NearAnswersConfig(Section):
     characters: int = Field(default=40, ge=0)
 
 
-class OpeningsConfig(Section):
-    """Questions that begin with the same words."""
+class QuestionMeaningsConfig(Section):
+    """Questions of the whole set that mean nearly the same."""
 
-    words: int = Field(default=4, gt=0, le=100)
-    most: float = Field(default=0.02, gt=0, le=1)  # share of the questions of the set that may begin so
+    cosine: float = Field(gt=0, le=1)  # of the embeddings of near ones; which one is right depends on the model
+    most: int = Field(default=1, gt=0)  # of those near to the same one, it included
+    characters: int = Field(default=0, ge=0)  # shorter ones are not compared
+
+
+class AnswerMeaningsConfig(Section):
+    """Answers of the whole set that mean nearly the same; short ones do so without being duplicates."""
+
+    cosine: float = Field(gt=0, le=1)
+    most: int = Field(default=1, gt=0)
+    characters: int = Field(default=40, ge=0)
+
+
+class SemanticConfig(Section):
+    """Texts of the whole set that are compared by their embeddings, and the model that makes these."""
+
+    model: str = Field(min_length=1)  # an open_clip name, hf-hub:organisation/name, or a folder; with urls, as served
+    pretrained: str | None = None  # open_clip's name for the weights; not with a folder
+    urls: BaseUrls = ()  # of endpoints that serve /embeddings; without them open_clip embeds in this process
+    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key of the endpoints, if there is one
+    questions: QuestionMeaningsConfig | None = None
+    answers: AnswerMeaningsConfig | None = None
+
+    @model_validator(mode="after")
+    def _check_any(self) -> "SemanticConfig":
+        if self.questions is None and self.answers is None:
+            raise ValueError("nothing is compared; give questions or answers, or both, each with a cosine")
+        if self.urls and self.pretrained is not None:
+            raise ValueError("pretrained is of an open_clip model, and urls serve their own; leave one of them out")
+        return self
+
+
+class PhrasesConfig(Section):
+    """Questions that share the phrase of a template."""
+
+    words: int = Field(default=4, ge=2, le=10)  # the fewest of a phrase
+    most: float = Field(default=0.2, gt=0, le=1)  # share of the questions of a type that may have it
 
 
 class DecontaminateConfig(Section):

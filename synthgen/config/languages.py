@@ -19,6 +19,8 @@ SCRIPTS = tuple(
         "Lao Khmer Myanmar Georgian Armenian Ethiopic Hangul Hiragana Katakana Han",
     )
 )
+# The same scripts as ranges of characters, for expressions without names of scripts.
+UNSPACED_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")  # no spaces between words
 
 

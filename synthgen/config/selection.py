@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from synthgen.config.deduplication import DecontaminateConfig, NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.deduplication import (
+    DecontaminateConfig,
+    NearAnswersConfig,
+    NearQuestionsConfig,
+    PhrasesConfig,
+    SemanticConfig,
+)
 from synthgen.config.fields import AnswerForm, Expressions, Uri
 from synthgen.config.library import Section
 from synthgen.config.taxonomy import matches
@@ -133,7 +139,8 @@ class SelectConfig(Section):
     same_question: int | None = Field(default=None, gt=0)  # most pairs with the same question in the whole data set
     global_questions: NearQuestionsConfig | None = None  # near questions of the whole set
     global_answers: NearAnswersConfig | None = None  # near answers of the whole set
-    openings: OpeningsConfig | None = None  # questions that begin with the same words
+    semantic: SemanticConfig | None = None  # texts of the whole set that mean nearly the same, by their embeddings
+    phrases: PhrasesConfig | None = None  # questions that share the phrase of a template
     survivor: str | None = None  # score by which one of several duplicates is kept, the higher; then the id decides
     earlier_first: bool = True  # what an earlier selection decided on comes first, whatever its score
     against: tuple[Uri, ...] = ()  # output folders whose kept pairs come before all of this run

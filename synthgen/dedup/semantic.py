@@ -1,8 +1,9 @@
-"""Images of nearly the same content: the cosine of their embeddings reaches a threshold.
+"""Images, or texts, of nearly the same content: the cosine of their embeddings reaches a threshold.
 
-Embeddings are cut into cells by k-means, and images of a cell are compared with each other, as SemDeDup does (arXiv
-2303.09540). Each is in its two nearest cells, so that few pairs are lost at the borders. Of two near images the earlier
-is kept, as everywhere here; SemDeDup keeps the one farther from the middle of its cell, which changes with growth.
+Embeddings are cut into cells by k-means, and those of a cell are compared with each other, as SemDeDup does (arXiv
+2303.09540). Each is in its two nearest cells, so that few pairs are lost at the borders. Of two near ones the earlier
+is kept, as everywhere here; SemDeDup keeps the one farther from the middle of its cell, which changes with growth. What
+is said of images below is true of texts.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ EXACT = 4096  # images, up to which all are compared
 ROUNDS = 8  # of k-means
 SAMPLE = 64  # images a cell, that its middle is learned from
 AT_ONCE = 1 << 13  # images
+PRODUCTS = 1 << 24  # cosines held at once, also of a cell that very many images are in
 NEAREST = 2  # cells that an image is in
 MOST_NEAR = 16  # earlier images of a cell that one is found to be near to; of a crowd of copies the earliest suffice
 
@@ -44,7 +46,7 @@ def near_embeddings(
     rows = np.arange(len(embeddings)) if rows is None else rows
 
     def vectors(images: Indexes) -> Vectors:
-        return _unit(embeddings[rows[images]])
+        return unit(embeddings[rows[images]])
 
     edges = [np.empty(0, np.uint64)]
     for members in _cells(vectors, keys):
@@ -56,7 +58,7 @@ def near_embeddings(
 
 def _edges(vectors: Vectors, members: Indexes, threshold: float, fixed: int) -> Iterator[Words]:
     """Yield words `later << 32 | earlier` of the near images of a cell; `members` are sorted."""
-    for part in chunks(len(members), 1 << 10):
+    for part in chunks(len(members), max(1, min(1 << 10, PRODUCTS // max(1, len(members))))):
         near = vectors[part] @ vectors[: part.stop].T >= threshold - 1e-5  # (images, earlier ones and these)
         if np.count_nonzero(near) > MOST_NEAR * len(near):
             near &= np.cumsum(near, axis=1, dtype=np.int32) <= MOST_NEAR
@@ -90,7 +92,7 @@ def _learn(read: Read, keys: Words, cells: int) -> Vectors:
         order = np.argsort(nearest, kind="stable")
         used, start = np.unique(nearest[order], return_index=True)
         middles = middles.copy()  # a cell without images stays where it is
-        middles[used] = _unit(np.add.reduceat(vectors[order], start, axis=0))
+        middles[used] = unit(np.add.reduceat(vectors[order], start, axis=0))
     return middles
 
 
@@ -102,7 +104,7 @@ def _nearest(vectors: Vectors, middles: Vectors, count: int = NEAREST) -> Indexe
     return np.asarray(np.argpartition(-nearness, count, axis=1)[:, :count])
 
 
-def _unit(vectors: npt.NDArray[np.float16] | Vectors) -> Vectors:
+def unit(vectors: npt.NDArray[np.float16] | Vectors) -> Vectors:
     """Return vectors of length 1; those of length 0 stay."""
     wide = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)

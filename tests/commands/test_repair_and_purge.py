@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -27,6 +29,7 @@ from synthgen.job.funnel import products
 from synthgen.job.request import RunRequest
 from synthgen.run import StageRange
 from synthgen.stages.contract import Job
+from synthgen.stages.select.embedded import EMBEDDED
 from synthgen.store import Lease, RunFolder
 from synthgen.tables import (
     FAILURE_REASONS,
@@ -422,7 +425,11 @@ def test_a_purged_image_is_gone_with_all_that_was_made_of_it_and_stays_away(copy
     answers = {before[key][3] for key in asked if before[key][3]}
     assert asked and answers
     made = products(opened(copy))
+    (copy / "embeddings").mkdir()  # of a text that no pair has: the purge looks for such
+    gone_text = copy / "embeddings" / "model-part.parquet"
+    pq.write_table(pa.table({"text": [1], "embedding": [np.ones(2, np.float16)]}, schema=EMBEDDED), gone_text)
     report = synth("purge", str(copy), "0003.png").stdout
+    assert not gone_text.exists()
     remaining = products(opened(copy))
     gone = [pluralize(made[name] - remaining[name], name) for name in ("question", "pair", "sample")]
     assert report.startswith("2 objects purged from "), "the copy under another name goes too"

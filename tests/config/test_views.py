@@ -102,8 +102,8 @@ TWICE = "a:f and b:f would have the same reasons; give one of them another name"
         ("select.quotas={forms: {short: {most: 3, share: 0.5}}}", f"select.quotas.forms.short: {ONE_OF_TWO}"),
         ("select.quotas={forms: {short: {most: 3, by: blind}}}", f"select.quotas.forms.short.by: {UNSCORED}"),
         (
-            "select.openings={words: 101}",
-            "select.openings.words: must be less than or equal to 100, not 101",
+            "select.phrases={words: 11}",
+            "select.phrases.words: must be less than or equal to 10, not 11",
         ),
         ("select.survivor=answr", "select.survivor: 'answr' is not a score: did you mean 'answer'?"),
         ("views.strict.survivor=blind", f"views.strict.survivor: {UNSCORED}"),

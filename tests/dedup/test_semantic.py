@@ -22,7 +22,7 @@ def made(count: int, copies: int, seed: int = 0) -> semantic.Embeddings:
 
 
 def cosines(embeddings: semantic.Embeddings) -> semantic.Vectors:
-    vectors = semantic._unit(embeddings)
+    vectors = semantic.unit(embeddings)
     return np.asarray(vectors @ vectors.T)
 
 
@@ -61,7 +61,7 @@ def test_the_cells_depend_on_the_images_and_not_on_their_order(monkeypatch: pyte
     order = np.random.default_rng(2).permutation(1000)
 
     def cells(rows: Indexes) -> set[tuple[int, ...]]:
-        found = semantic._cells(lambda images: semantic._unit(embeddings[rows[images]]), keys[rows])
+        found = semantic._cells(lambda images: semantic.unit(embeddings[rows[images]]), keys[rows])
         return {tuple(sorted(rows[members].tolist())) for members in found}
 
     assert cells(np.arange(1000)) == cells(order)

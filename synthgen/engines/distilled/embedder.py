@@ -1,6 +1,7 @@
 """Frozen embeddings of images and texts by an open_clip model."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
+from synthgen.config.languages import UNSPACED_RANGES
 from synthgen.errors import ModelUnavailable, one_line
 
 Floats = npt.NDArray[np.float32]
 WINDOW = 40  # words of a text that are embedded at once; the text towers of CLIPs read 64 to 77 tokens
 AT_ONCE = 256  # windows
+WORD = re.compile(rf"[{UNSPACED_RANGES}]|[^\s{UNSPACED_RANGES}]+")
 
 
 class Embedder:
@@ -64,7 +67,9 @@ class Embedder:
         return np.concatenate(parts)
 
 
-def windows_of(text: str) -> list[str]:
-    """Return a text in pieces of WINDOW words; an empty text is one piece."""
-    words = text.split()
-    return [" ".join(words[start : start + WINDOW]) for start in range(0, len(words), WINDOW)] or [""]
+def windows_of(text: str, most: int = WINDOW) -> list[str]:
+    """Return a text in pieces of so many words (without spaces: characters) at most; an empty one is one piece."""
+    text = " ".join(text.split())
+    words = [word.span() for word in WORD.finditer(text)]
+    parts = [words[start : start + most] for start in range(0, len(words), most)]
+    return [text[part[0][0] : part[-1][1]] for part in parts] or [""]

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from synthgen.console import StageProgress, note
 from synthgen.stages.contract import StageRun
-from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS
+from synthgen.stages.select.duplicates import EARLIER_RUN, KEPT, REPEATS, Verdicts
 from synthgen.stages.select.earlier_runs import start_comparison
 from synthgen.stages.select.functions import ReasonCounter
 from synthgen.stages.select.judging import judge
@@ -87,7 +87,7 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
         whole = WholeSet(selection.settings, standings, first)
         verdicts = comparison.verdicts(whole.rank(standings.column("open")))
         whole.limit(verdicts.codes == KEPT)
-        _tell(selection, whole)
+        _tell(selection, whole, verdicts)
         for place, name in enumerate(names):
             if name in todo:
                 rows = whole.decided(reasons.joined(judged.read(place, JUDGED)), spans[name])
@@ -98,10 +98,10 @@ def decide(selection: Selection, todo: Collection[str], show: Show = lambda done
             contamination.write_report(selection.folder)
 
 
-def _tell(selection: Selection, whole: WholeSet) -> None:
+def _tell(selection: Selection, whole: WholeSet, verdicts: Verdicts) -> None:
     """Note what the rules could not do as asked."""
     for function in selection.functions:
         if function.fault:
             note(f"select.functions: {function.name}: {function.fault}; `synth status` counts such pairs")
-    for text in (*whole.notes, *pending_notes(selection.folder, selection.settings)):
+    for text in (*whole.notes, *verdicts.notes, *pending_notes(selection.folder, selection.settings)):
         note(text)

@@ -1,4 +1,4 @@
-"""The comparison of every pair with all others: near questions and answers, wordings and openings that are too common.
+"""The comparison of every pair with all others: near questions and answers, wordings and phrases that are too common.
 
 Where pairs are alike, one survives: a pair of an earlier run (`select.against`) before all of this run; what an earlier
 selection decided on before what is new, unless `select.earlier_first` is off; then the pair with the higher score
@@ -8,7 +8,7 @@ nor their order matter. Each comparison sees only what those before it left.
 Texts wait on local disk. Memory holds some fifty bytes for each pair, and what the comparison at work needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,9 @@ from synthgen.dedup.clusters import Clusters, places_in_groups
 from synthgen.dedup.questions import QuestionsByImage
 from synthgen.dedup.same_pairs import SamePairs
 from synthgen.dedup.text_set import TextSet, text_hashes
+from synthgen.stages.select.embedded import EmbeddedTexts
+from synthgen.stages.select.meanings import Meanings
+from synthgen.stages.select.phrases import PhraseCap
 from synthgen.tables import IMAGES
 
 Numbers = npt.NDArray[np.int64]
@@ -37,13 +40,15 @@ REPEATS = (
     "duplicate:same_answer",
     "duplicate:global_question",
     "duplicate:global_answer",
+    "duplicate:semantic_question",
+    "duplicate:semantic_answer",
     "duplicate:common",
-    "duplicate:opening",
+    "duplicate:phrase",
     "duplicate:same_pair",
 )
-KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, COMMON, OPENING, SAME_PAIR = range(len(REPEATS))
+KEPT, QUESTION, SAME_ANSWER, GLOBAL_QUESTION, GLOBAL_ANSWER, *_SEMANTIC, COMMON, PHRASE, SAME_PAIR = range(len(REPEATS))
+SEMANTIC_QUESTION, SEMANTIC_ANSWER = _SEMANTIC
 EARLIER_RUN = "duplicate:run:"  # with its name
-FEW_OPENINGS = 20  # questions of one opening that stay, however small the set is
 ID = np.dtype("S32")
 THUMBNAIL_BYTES = IMAGES.field("thumbnail").type.byte_width
 
@@ -57,12 +62,14 @@ class Verdicts:
         clusters: Comparison → its clusters, without members of earlier runs, and which members it drops.
         earlier: The earlier run of each of the first pairs, (pairs of earlier runs,) int16.
         ids: The ids of the pairs, (pairs,) ID, on disk.
+        notes: What the user should know of it.
     """
 
     codes: Codes
     clusters: Mapping[str, tuple[Clusters, Mask]]
     earlier: npt.NDArray[np.int16]
     ids: npt.NDArray[np.bytes_]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,7 +77,6 @@ class _Texts:
     """The texts of a comparison over the whole set, and the number of the pair that each is of."""
 
     column: str
-    code: int
     settings: NearQuestionsConfig | NearAnswersConfig
     texts: TextSet
     numbers: list[Numbers] = field(default_factory=list)
@@ -99,42 +105,35 @@ class _Texts:
 class PairComparison:
     """All pairs of a set, compared with each other."""
 
-    def __init__(self, folder: Path, settings: SelectConfig, pairs: int) -> None:
+    def __init__(self, folder: Path, settings: SelectConfig, pairs: int, embedded: EmbeddedTexts | None = None) -> None:
         """Prepare a comparison.
 
         Args:
             folder: A folder on local disk for the texts.
             settings: What is compared, and how.
             pairs: About how many there will be.
+            embedded: The embeddings of texts, with `select.semantic`.
         """
         self._settings, self._ids = settings, folder / "ids"
         self._ids.touch()
         self._by_image = QuestionsByImage(folder / "by-image", pairs)
         bits = settings.same_pair
         self._same = SamePairs(folder / "same", bits, THUMBNAIL_BYTES) if bits is not None else None
-        wanted = (
-            ("plain", GLOBAL_QUESTION, settings.global_questions),
-            ("answer", GLOBAL_ANSWER, settings.global_answers),
-        )
-        self._sets = [
-            _Texts(column, code, near, TextSet(folder / column, near.similarity))
-            for column, code, near in wanted
-            if near
-        ]
+        self._sets = [*_near_texts(folder, settings), *_near_meanings(folder, settings, embedded)]
         self._run = list[npt.NDArray[np.int16]]()  # the earlier run of each pair, -1 for this one
         self._keys, self._scores = list[npt.NDArray[np.uint64]](), list[npt.NDArray[np.float32]]()
         self._talks = list[npt.NDArray[np.uint64]]()  # the key of the pair that each goes on from, or its own
         self._since, self._has_text = list[npt.NDArray[np.int32]](), list[Mask]()
-        limited = {"plain": settings.same_question, "opening": settings.openings}
-        self._hashes = {name: list[npt.NDArray[np.uint64]]() for name, limit in limited.items() if limit}
+        self._wordings = list[npt.NDArray[np.uint64]]()  # hashes of the questions, where wordings are counted
+        self._phrases = PhraseCap(folder / "phrases", settings.phrases) if settings.phrases else None
 
     def add(self, rows: pa.Table, run: int = -1) -> slice:
         """Add the next pairs and return their numbers.
 
         Args:
-            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, and the texts `plain`, `answer`, `opening`, `said`
-                and `content`, which are null for a pair that is dropped already; with `select.same_pair` also what
-                `SamePairs` takes.
+            rows: `pair_id`, `image_id`, `follows`, `since`, `score`, those of this run `type`, and the texts `plain`,
+                `answer`, `asked`, `said` and `content`, which are null for a pair that is dropped already; with
+                `select.same_pair` also what `SamePairs` takes.
             run: The number of the earlier run that they are of; these come before those of this run.
         """
         start, count = sum(map(len, self._run)), rows.num_rows
@@ -154,9 +153,11 @@ class PairComparison:
         since = rows.column("since").to_numpy() if self._settings.earlier_first else np.zeros(count)
         self._since.append(np.full(count, -1, np.int32) if run >= 0 else since.astype(np.int32))
         self._has_text.append(rows.column("plain").is_valid().to_numpy())
-        for name, hashes in self._hashes.items():
-            hashes.append(text_hashes(pc.fill_null(rows.column(name), "").to_pylist()))
-        for texts in self._sets:
+        if self._settings.same_question:
+            self._wordings.append(text_hashes(pc.fill_null(rows.column("plain"), "").to_pylist()))
+        if self._phrases and run < 0:
+            self._phrases.add(rows)
+        for _, texts in self._sets:
             texts.add(rows)
         self._by_image.add(rows.filter(rows.column("plain").is_valid()))
         if self._same:
@@ -186,11 +187,11 @@ class PairComparison:
         if share := self._settings.same_answer:
             left = is_open & (codes == KEPT)
             drop(SAME_ANSWER, self._by_image.same_answers(rank, share, len(earlier), left), 1)
-        for texts in self._sets:
-            drop(texts.code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
-        self._limit(codes, rank, is_open & (run < 0))
+        for code, texts in self._sets:
+            drop(code, texts.clusters(rank, is_open & (codes == KEPT), len(earlier)), texts.settings.most)
+        notes = self._limit(codes, rank, is_open & (run < 0))
         ids = np.memmap(self._ids, ID, "r") if len(run) else np.empty(0, ID)
-        return Verdicts(codes, clusters, earlier, ids)
+        return Verdicts(codes, clusters, earlier, ids, notes)
 
     def _rank(self) -> Numbers:
         """Return the place of each pair among all: of two alike, the one with the lower place survives."""
@@ -201,18 +202,38 @@ class PairComparison:
         rank[order] = np.arange(len(order))
         return rank
 
-    def _limit(self, codes: Codes, rank: Numbers, is_open: Mask) -> None:
-        """Drop the pairs whose wording or opening enough others have that come before them."""
-        openings = self._settings.openings
-        for name, code in (("plain", COMMON), ("opening", OPENING)):
-            if name not in self._hashes:
-                continue
+    def _limit(self, codes: Codes, rank: Numbers, is_open: Mask) -> tuple[str, ...]:
+        """Drop the pairs whose wording or phrase enough others have that come before them, and return notes."""
+        if most := self._settings.same_question:
             left = np.flatnonzero(is_open & (codes == KEPT))
-            most = self._settings.same_question or 0
-            if name == "opening" and openings:
-                most = max(FEW_OPENINGS, int(openings.most * len(left)))
-            places = places_in_groups(_joined(self._hashes[name], np.uint64)[left], rank[left])
-            codes[left[places >= most]] = code
+            places = places_in_groups(_joined(self._wordings, np.uint64)[left], rank[left])
+            codes[left[places >= most]] = COMMON
+        if self._phrases is None:
+            return ()
+        beyond = self._phrases.beyond(is_open & (codes == KEPT), rank, _joined(self._keys, np.uint64))
+        codes[beyond] = PHRASE
+        return tuple(self._phrases.notes)
+
+
+def _near_texts(folder: Path, settings: SelectConfig) -> Iterator[tuple[int, _Texts | Meanings]]:
+    """Yield the comparisons of texts by their words, each with its code."""
+    questions, answers = settings.global_questions, settings.global_answers
+    for code, column, near in ((GLOBAL_QUESTION, "plain", questions), (GLOBAL_ANSWER, "answer", answers)):
+        if near:
+            yield code, _Texts(column, near, TextSet(folder / column, near.similarity))
+
+
+def _near_meanings(
+    folder: Path, settings: SelectConfig, embedded: EmbeddedTexts | None
+) -> Iterator[tuple[int, _Texts | Meanings]]:
+    """Yield the comparisons of texts by their embeddings, each with its code."""
+    if (semantic := settings.semantic) is None:
+        return
+    assert embedded, "there is a model if there are settings for it"
+    questions, answers = semantic.questions, semantic.answers
+    for code, column, near in ((SEMANTIC_QUESTION, "plain", questions), (SEMANTIC_ANSWER, "answer", answers)):
+        if near:
+            yield code, Meanings(folder / f"semantic-{column}", column, near, embedded)
 
 
 def _keys(ids: Sequence[str]) -> npt.NDArray[np.uint64]:

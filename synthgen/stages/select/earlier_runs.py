@@ -21,7 +21,8 @@ COLUMNS = ["pair_id", "image_id", "follows", "form", "language", "question", "op
 def start_comparison(selection: Selection, folder: Path) -> tuple[PairComparison, int]:
     """Return a comparison of all pairs, with those of earlier runs in it, and the number of the first of this run."""
     pairs = selection.folder.log(GENERATE).counts().get("pair", 0)
-    comparison = PairComparison(folder, selection.settings, pairs + sum(map(count_kept, selection.against)))
+    pairs += sum(map(count_kept, selection.against))
+    comparison = PairComparison(folder, selection.settings, pairs, selection.embedded())
     first = 0
     for number, run in enumerate(selection.against):
         for rows in kept_pairs(run, selection.settings):

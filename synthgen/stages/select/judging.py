@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from synthgen.config.selection import SelectConfig, Threshold, fits
 from synthgen.config.where import Where
 from synthgen.dedup import plain_texts
-from synthgen.dedup.openings import openings
 from synthgen.stages.rules import COLUMNS, mask, rules
 from synthgen.stages.select.contamination import Contamination
 from synthgen.stages.select.functions import reasons_by
@@ -80,10 +79,10 @@ def for_comparison(
 
     Returns:
         Their ids, `reason`, `since` when they are decided on, the `score` by which one of several survives, the texts
-        by which they are compared, null for a dropped pair (`plain` of the question, `opening`, its first words,
-        `answer`, and `said` and `content` of short answers), and these columns.
+        by which they are compared, null for a dropped pair (`plain` of the question and its options, `asked` of the
+        question alone, `answer`, and `said` and `content` of short answers), their `type`, and these columns.
     """
-    judged = rows.select([*ID_COLUMNS, "follows"]).append_column("reason", reason)
+    judged = rows.select([*ID_COLUMNS, "follows", "type"]).append_column("reason", reason)
     judged = judged.append_column("since", _since(selection, partition, rows.column("pair_id")))
     score = np.zeros(rows.num_rows, np.float32)
     if survivor := selection.settings.survivor:
@@ -145,9 +144,9 @@ def with_texts(judged: pa.Table, rows: pa.Table, settings: SelectConfig, is_comp
         is_compared: The texts of other pairs are null.
     """
     wanted = {
-        "plain": _compared_text(rows),
-        "opening": openings(_array(rows.column("plain")), settings.openings.words) if settings.openings else None,
-        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if settings.global_answers else None,
+        "plain": compared_text(rows),
+        "asked": rows.column("plain").cast(pa.large_string()) if settings.phrases else None,
+        "answer": plain_texts(pc.fill_null(rows.column("answer"), "")) if _compares_answers(settings) else None,
     }
     no_text = pa.nulls(judged.num_rows, pa.large_string())
     for name, texts in wanted.items():
@@ -169,7 +168,7 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
     """
     answer = pc.utf8_trim_whitespace(pc.fill_null(rows.column("answer"), "")).cast(pa.large_string())
     between = pa.scalar("\x1f", pa.large_string())
-    both = pc.binary_join_element_wise(_compared_text(rows).cast(pa.large_string()), answer, between)
+    both = pc.binary_join_element_wise(compared_text(rows).cast(pa.large_string()), answer, between)
     judged = judged.append_column("both", pc.if_else(is_compared, both, pa.nulls(judged.num_rows, pa.large_string())))
     images = folder.table(TAG, partition, "images", ["object_id", "image_id", "phash", "thumbnail", "flat_share"])
     images = images.filter(pc.is_valid(images.column("phash"))).combine_chunks()
@@ -183,8 +182,9 @@ def with_images(judged: pa.Table, rows: pa.Table, folder: RunFolder, partition: 
     return judged
 
 
-def _array(column: pa.ChunkedArray) -> pa.LargeStringArray:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _compares_answers(settings: SelectConfig) -> bool:
+    """Return whether answers of the whole set are compared."""
+    return bool(settings.global_answers or (settings.semantic and settings.semantic.answers))
 
 
 def _since(selection: Selection, partition: str, pair_ids: pa.ChunkedArray) -> pa.Array:
@@ -203,7 +203,7 @@ def _retired(selection: Selection, partition: str) -> pa.Array:
     return rows.filter(rows.column("retired")).column("assignment_id").combine_chunks()
 
 
-def _compared_text(rows: pa.Table) -> pa.ChunkedArray:
+def compared_text(rows: pa.Table) -> pa.ChunkedArray:
     """Return the text by which questions are compared: plain words, for multiple choice with the options."""
     is_choice = np.asarray(pc.greater(pc.fill_null(pc.list_value_length(rows.column("options")), 0), 0))
     if not is_choice.any():

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from synthgen.config.selection import SelectConfig
 from synthgen.config.source import ImagesConfig
+from synthgen.engines.text_model import TextModel, find_text_model
 from synthgen.errors import Mistakes, nearest
 from synthgen.ingest.benchmark_sets import BenchmarkSet
 from synthgen.stages.rules import RULES_VERSION
 from synthgen.stages.select import contamination
 from synthgen.stages.select.contamination import Contamination, find_contamination
+from synthgen.stages.select.embedded import EmbeddedTexts
 from synthgen.stages.select.functions import UserFunction, load_functions
 from synthgen.store import CommitLog, RunFolder
 from synthgen.store.earlier_runs import EarlierRun, open_earlier_runs
@@ -30,6 +32,7 @@ class Selection:
         benchmarks: The sets that no pair may come from.
         limits: Of their images.
         functions: Of the user, in the order in which they are asked.
+        text_model: That embeds texts, with `select.semantic`.
     """
 
     folder: RunFolder
@@ -40,6 +43,12 @@ class Selection:
     benchmarks: tuple[BenchmarkSet, ...] = ()
     limits: ImagesConfig | None = None
     functions: tuple[UserFunction, ...] = ()
+    text_model: TextModel | None = None
+
+    def embedded(self) -> EmbeddedTexts | None:
+        """Return the embeddings of texts; None where none are compared."""
+        others = [run.folder.out for run in self.against]
+        return EmbeddedTexts(self.text_model, self.folder.out, others) if self.text_model else None
 
     def contamination(self) -> Contamination | None:
         """Return which images and questions are in benchmark sets; None where none is named."""
@@ -80,7 +89,7 @@ def prepare(
     generated, planned = folder.log(GENERATE), folder.log(PLAN)
     _check_scores_exist(settings, folder)
     against = open_earlier_runs("select.against", settings.against, home, folder.out, SELECT)
-    functions = load_functions(settings.functions, home)
+    functions, text_model = load_functions(settings.functions, home), open_text_model(settings, home)
     replanned = [name for name in generated.partitions if planned.counts([name]).get("retired")]
     looks_at_images = settings.quotas.tags or settings.where
     read = list(generated.partitions) if looks_at_images else replanned
@@ -91,10 +100,18 @@ def prepare(
     given = json.dumps(settings.model_dump(mode="json"), sort_keys=True)  # the order of thresholds does not matter
     benchmarks, others = _open_benchmarks(folder, settings, home, limits or ImagesConfig())
     others += [*(run.digest(SELECT, GENERATE) for run in against), *(function.digest for function in functions)]
+    others += text_model.named if text_model else []
     inputs = [f"{key} {digests[key]}" for key in sorted(digests)]
     fingerprint = make_id("select", RULES_VERSION, given, *inputs, *others)
     epoch = _epoch(folder.log(SELECT), fingerprint)
-    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions)
+    return Selection(folder, settings, fingerprint, epoch, against, benchmarks, limits, functions, text_model)
+
+
+def open_text_model(settings: SelectConfig, home: Path) -> TextModel | None:
+    """Return the model that embeds texts, if one does. Raises UserMistake if it cannot be used."""
+    if (wanted := settings.semantic) is None:
+        return None
+    return find_text_model("select.semantic", wanted, home)
 
 
 def _open_benchmarks(

@@ -105,10 +105,11 @@ class _Trial:
             whole = WholeSet(selection.settings, self._standings, self._start)
             is_dropped = whole.rank(is_open)
             is_dropped[self._start :] |= ~is_open
-            is_left = self._comparison.verdicts(is_dropped).codes == NOT_REPEATED
+            verdicts = self._comparison.verdicts(is_dropped)
+            is_left = verdicts.codes == NOT_REPEATED
             whole.limit(is_left)
             is_kept = self._with_previous(is_open & is_left[self._start :] & whole.is_kept)
-            notes = (*whole.notes, *pending_notes(selection.folder, selection.settings))
+            notes = (*whole.notes, *verdicts.notes, *pending_notes(selection.folder, selection.settings))
             yield Tally(pairs, self._standings.types(is_kept), self._letters(is_kept), notes)
 
     def _letters(self, is_kept: Mask) -> dict[str, int]:

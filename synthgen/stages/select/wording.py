@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthgen.config.languages import language_of
+from synthgen.config.languages import UNSPACED_RANGES, language_of
 from synthgen.config.replies import LETTERS, letter_of
 from synthgen.dedup import plain_texts
 
@@ -21,8 +21,7 @@ _ENGLISH = frozenset(
     )
 )
 _SPELLINGS = {"colour": "color", "colours": "color", "colors": "color", "grey": "gray", "centre": "center"}
-# Chinese, Japanese, Thai, Lao, Burmese and Khmer put no spaces between words.
-_UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])")
+_UNSPACED = re.compile(f"([{UNSPACED_RANGES}])")
 
 
 def with_wording(judged: pa.Table, rows: pa.Table, is_compared: pa.Array) -> pa.Table:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthgen import tables as schemas
-from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, OpeningsConfig
+from synthgen.config.deduplication import NearAnswersConfig, NearQuestionsConfig, PhrasesConfig
 from synthgen.config.selection import SelectConfig
 from synthgen.errors import Mistakes
 from synthgen.stages import select
@@ -266,38 +266,6 @@ def test_a_kept_pair_is_never_a_duplicate_of_another_comparison(out: Output) -> 
     assert reasons(out, rows, config) == ["kept", "duplicate:question", "kept"]
 
 
-# --- openings ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("questions", "kept"),
-    [
-        ([f"What is the main {word} of the picture?" for word in ("colour", "object", "theme", "action")], 2),
-        ([f"{word} is the main object of the picture?" for word in ("What", "Which", "Where", "Why")], 4),
-        (["图中的主要物体的颜色是什么", "图中的主要物体的位置在哪里", "图中的主要物体的数量有几个"], 2),
-        (["Is it the red bus here?", "Is it — THE red car there?", "is it the red house, then?"], 2),
-    ],
-)
-def test_no_more_than_a_share_of_the_questions_begin_alike(
-    out: Output, questions: list[str], kept: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("synthgen.stages.select.duplicates.FEW_OPENINGS", 1)
-    rows = [pair(str(number), question) for number, question in enumerate(questions)]
-    others = [
-        pair(f"other {number}", f"{'abcdefgh'[number] * 5} of some sort, it seems?") for number in range(8 - len(rows))
-    ]
-    generate(out, "e001-00000", [*rows, *others], {"answer": [1 - number / 10 for number in range(8)]})
-    config = SelectConfig(survivor="answer", openings=OpeningsConfig(words=4, most=0.25))
-    assert reasons(out, rows, config) == ["kept"] * kept + ["duplicate:opening"] * (len(rows) - kept)
-    assert set(reasons(out, others, config)) == {"kept"}
-
-
-def test_a_few_questions_of_one_opening_stay_in_a_small_set(out: Output) -> None:
-    rows = [pair(str(number), f"What is the main {'abcdefghi'[number % 9] * 4} {number}?") for number in range(25)]
-    generate(out, "e001-00000", rows)
-    assert Counter(reasons(out, rows, SelectConfig(openings=OpeningsConfig()))) == {"kept": 20, "duplicate:opening": 5}
-
-
 # --- properties -------------------------------------------------------------------------------------------------------
 
 QUESTIONS = [BUS, NEAR_BUS, DOGS, DOGS.replace("dogs", "cats"), "Why?", "What colour is the small bus in the yard?"]
@@ -325,7 +293,7 @@ def test_decisions_depend_neither_on_partitions_nor_on_the_order_of_rows_and_the
         same_question=2,
         global_questions=NearQuestionsConfig(similarity=0.6, most=most),
         global_answers=NearAnswersConfig(similarity=0.6, most=most, characters=20),
-        openings=OpeningsConfig(words=2, most=0.5),
+        phrases=PhrasesConfig(words=2, most=0.5),
     )
     results, found = [], []
     for ends in ([len(rows)], [*sorted(cut for cut in cuts if cut < len(rows)), len(rows)]):
