@@ -103,7 +103,7 @@ class TagWorker:
         refs = [ref_of(row) for row in wanted]
         for loaded in load_images(refs, self._context.source, self._decoder, denied_ids=self._denied.image_ids):
             row, image = rows[loaded.object_id], loaded.image
-            row["image_id"] = loaded.image_id
+            row["image_id"], row["members"] = loaded.image_id, list(loaded.members) or None
             item: Any = image
             if isinstance(image, Decoded):
                 _describe(row, image)
