@@ -22,6 +22,7 @@ class EngineConfig(Section):
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
     image_tokens: int | None = Field(default=1280, ge=200)  # vllm: of an image at most; None: the model's own settings
+    images: int = Field(default=1, ge=1, le=32)  # vllm: of one call at most; a set of images needs its number
     host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
     call_seconds: float = Field(default=600.0, gt=0)  # then the call has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any call; then the engine is replaced

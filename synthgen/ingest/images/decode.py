@@ -75,7 +75,8 @@ def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     if sets.is_set_file(data):
         return _decode_set(data, limits)
     seen, kind, (width, height), stated = _decode(data, limits)
-    return Decoded(seen, kind, width, height, *_features(seen), stated)
+    phash, small, share = _features(seen)
+    return Decoded(seen, kind, width, height, phash, small, share, stated)
 
 
 def sheet_of(members: Sequence[Image.Image], max_pixels: int) -> Image.Image:
@@ -97,7 +98,8 @@ def _decode_set(data: bytes, limits: "ImagesConfig") -> Decoded:
     formats = "+".join(dict.fromkeys(kind for _, kind, *_ in decoded))
     whole = sheet_of(members, limits.model_pixels)
     said = _all_said([stated for *_, stated in decoded])
-    return Decoded(whole, formats, *whole.size, *_features(whole), said, members)
+    phash, small, flat = _features(whole)
+    return Decoded(whole, formats, *whole.size, phash, small, flat, said, members)
 
 
 def _all_said(stated: Sequence[Mapping[str, str]]) -> dict[str, str]:

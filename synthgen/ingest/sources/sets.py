@@ -69,7 +69,7 @@ def group_objects(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]
         waiting: list[Row] = []
         for position, item in enumerate(items):
             key = key_of(item) if isinstance(item, Listed) else None
-            if key is None:
+            if key is None or not isinstance(item, Listed):
                 yield item
                 continue
             waiting.append(_member(item, key, position))
