@@ -297,7 +297,7 @@ def _shape(
 
 def _planned_type(kind: InstructionType, has_negatives: bool) -> list[Any]:
     """Return what shapes the plan of an instruction type; traits that few types have are named where one has them."""
-    traits = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
+    traits: dict[str, Any] = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
     traits |= {"swap": kind.swap} if has_negatives else {}
     traits |= {"of": kind.of} if kind.of == "set" else {}
     present = {name: value for name, value in traits.items() if value}
