@@ -45,11 +45,11 @@ class ContextRoom:
         if whole <= self.context:
             return None
         return (
-            f"the longest call does not fit the context of {self.context:,} tokens: {self._images} up to {self.image:,}, "
+            f"the longest call does not fit the context of {self.context:,} tokens: "
+            f"{self._images} up to {self.image:,}, "
             f"the text about {self.text:,}, the reply up to {self.reply:,}; "
             f"lower {self.section}.image_tokens, or raise {self.section}.options.max_model_len"
         )
-
 
     @property
     def _images(self) -> str:

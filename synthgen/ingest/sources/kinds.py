@@ -161,7 +161,7 @@ INSTRUCTIONS = SourceKind(
     place=place_of_images,
     has_pairs=True,
     sources=(INSTRUCTIONS_SCHEME,),
-    objects=FILES.objects,
+    objects=(*FILES.objects, SET_SCHEME),
 )
 
 

@@ -52,6 +52,7 @@ MEMBERS = pa.schema(
         ("source_meta", pa.string()),
     ]
 )
+OWN = ("uri", "version", "row", "bytes", "source_meta")  # columns that are those of Listed
 DIGITS = re.compile(r"(\d+)")
 Row = dict[str, Any]
 
@@ -133,8 +134,11 @@ def _column_of(column: str, item: Listed) -> str | None:
 
 def _member(item: Listed, key: str, position: int) -> Row:
     bucket = int(make_id("set", key)[:8], 16) % BUCKETS
-    columns = ("uri", "version", "row", "bytes", "source_meta")
-    return {"bucket": bucket, "key": key, "position": position, **{name: getattr(item, name) for name in columns}}
+    return {"bucket": bucket, "key": key, "position": position, **{name: getattr(item, name) for name in OWN}}
+
+
+def _alone(row: Row) -> Listed:
+    return Listed(**{name: row[name] for name in OWN})
 
 
 def _sets_of(rows: pa.Table, source: SourceConfig) -> Iterator[Item]:
@@ -159,12 +163,11 @@ def _set_of(key: str, members: Iterator[Row], source: SourceConfig) -> Iterator[
     if count > most:
         yield LeftOut(f"image of a set of more than {most} (source.group_most)", count)
     elif count == 1:
-        columns = ("uri", "version", "row", "bytes", "source_meta")
-        yield Listed(**{name: rows[0][name] for name in columns})
+        yield _alone(rows[0])
     else:
         if "(" in (source.group_by or ""):  # names are in the order of their letters: page10 before page2
             rows.sort(key=lambda row: (_natural(row["uri"]), row["position"]))
-        yield _listed_set(key, rows, source)
+        yield listed_set(key, [_alone(row) for row in rows], source.uri or "")
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
@@ -173,14 +176,21 @@ def _natural(text: str) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def _listed_set(key: str, rows: Sequence[Row], source: SourceConfig) -> Listed:
-    sizes = [row["bytes"] for row in rows]
-    version = json.dumps([[row["uri"], row["version"], row["row"]] for row in rows], separators=(",", ":"))
+def listed_set(key: str, members: Sequence[Listed], place: str) -> Listed:
+    """Return a set as one object.
+
+    Args:
+        key: What its images share, and those of no other set of the place.
+        members: Its images in order, two or more.
+        place: Where they were found.
+    """
+    sizes = [member.bytes for member in members]
+    version = [[member.uri, member.version, member.row] for member in members]
     return Listed(
-        f"{SET_SCHEME}:{source.uri or ''}#{key}",
-        version,
-        bytes=None if None in sizes else sum(sizes),
-        source_meta=_shared_meta([row["source_meta"] for row in rows]),
+        f"{SET_SCHEME}:{place}#{key}",
+        json.dumps(version, separators=(",", ":")),
+        bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        source_meta=_shared_meta([member.source_meta for member in members]),
     )
 
 
