@@ -31,6 +31,13 @@ class EngineConfig(Section):
     environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
 
+    @property
+    def images_of_a_call(self) -> int:
+        """How many images a call to vLLM in the process can have; what stands in `options` comes first."""
+        own = self.options.get("limit_mm_per_prompt")
+        images = own.get("image") if isinstance(own, Mapping) else None
+        return images if isinstance(images, int) else self.images
+
 
 class PriceConfig(Section):
     """The price of the engine for `synth plan`, in any currency: by the GPU-hour, by the token, or both."""

@@ -98,7 +98,10 @@ class VllmEngine:
         """Serve one call; one that takes longer than `call_seconds` is a failed reply."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        started = time.perf_counter()
+        started, allowed = time.perf_counter(), self._settings.images_of_a_call
+        if len(request.images) > allowed:
+            several = f"a set of {len(request.images)} images; engine.images allows {allowed} in a call"
+            return Reply.failed(Failure("call_failed", several))
         try:
             reply = await self._serve(request)
         except EngineDeadError as error:

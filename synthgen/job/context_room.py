@@ -95,16 +95,17 @@ class _Calls:
 def _calls(job: Job, stages: Container[str]) -> Iterator[_Calls]:
     """Yield the calls to each model of a job; two that work with one engine settings are two."""
     sizes = tuple(call_sizes(job.definitions.prompts))
-    shared = {"images": most_of_a_set(job.pipeline.source), "pixels": job.pipeline.images.model_pixels}
+    images, pixels = most_of_a_set(job.pipeline.source), job.pipeline.images.model_pixels
     asking = tuple(size for size in sizes if size.is_ask)
     for number, (model, engine) in enumerate(job.engines if GENERATE.typed in stages else ()):
-        yield _Calls(model, engine, asking if job.asking and number == 0 else sizes, **shared)
+        own = asking if job.asking and number == 0 else sizes
+        yield _Calls(model, engine, own, images=images, pixels=pixels)
     for judge in job.passes if SCORE.typed in stages else ():
         keys = {key for name in judge.settings.scores for key in call_keys(name)}
         own = tuple(size for size in call_sizes(judge.prompts) if size.key in keys)
         has_own = job.pipeline.score[judge.name].engine is not None
         section = (f"score.{judge.name}.engine",) if has_own else ()
-        yield _Calls(judge.model, judge.settings.engine, own, *section, **shared)
+        yield _Calls(judge.model, judge.settings.engine, own, *section, images=images, pixels=pixels)
 
 
 def _room(calls: _Calls, may_download: bool) -> ContextRoom | None:

@@ -40,15 +40,8 @@ def _engine_faults(section: str, engine: EngineConfig, most: int) -> Iterator[st
             f"{section}.engine: kind {kind.name} takes one image a call, and source.group_by makes sets of images; "
             "use another kind"
         )
-    elif kind.bounds_images and (allowed := images_of_a_call(engine)) < most:
+    elif kind.bounds_images and (allowed := engine.images_of_a_call) < most:
         yield (
             f"{section}.engine.images: {allowed} in a call, and source.group_by makes sets of up to {most}; "
             f"set it to {most}, or source.group_most to {max(2, allowed)}"
         )
-
-
-def images_of_a_call(engine: EngineConfig) -> int:
-    """Return how many images a call to a model in this process can have."""
-    own = engine.options.get("limit_mm_per_prompt")
-    images = own.get("image") if isinstance(own, dict) else None
-    return images if isinstance(images, int) else engine.images
