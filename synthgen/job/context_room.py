@@ -104,8 +104,8 @@ def _calls(job: Job, stages: Container[str]) -> Iterator[_Calls]:
         keys = {key for name in judge.settings.scores for key in call_keys(name)}
         own = tuple(size for size in call_sizes(judge.prompts) if size.key in keys)
         has_own = job.pipeline.score[judge.name].engine is not None
-        section = (f"score.{judge.name}.engine",) if has_own else ()
-        yield _Calls(judge.model, judge.settings.engine, own, *section, images=images, pixels=pixels)
+        section = f"score.{judge.name}.engine" if has_own else "generate.engine"
+        yield _Calls(judge.model, judge.settings.engine, own, section, images, pixels)
 
 
 def _room(calls: _Calls, may_download: bool) -> ContextRoom | None:
