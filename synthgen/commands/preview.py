@@ -116,7 +116,8 @@ def _list_image(place: str, source: SourceConfig) -> Listed | None:
         uri = local_uri(path)
     else:
         uri = f"{protocol}://{path}"
-    alone = _place_around(uri, source).model_copy(update={"uri": uri, "suffixes": (posixpath.splitext(path)[1],)})
+    own = {"uri": uri, "suffixes": (posixpath.splitext(path)[1],), "group_by": None}
+    alone = _place_around(uri, source).model_copy(update=own)
     wanted = f"{uri}{place[len(archive_of(place)) :]}"  # of a PDF the first page, if the place names none
     return next((listed for listed in list_objects(alone) if listed.uri in (wanted, page_uri(wanted, 1))), None)
 

@@ -22,6 +22,7 @@ class EngineConfig(Section):
     cpus: float = Field(default=1, ge=0)
     in_flight: int | None = Field(default=None, gt=0)  # conversations at once; by default from the KV cache
     image_tokens: int | None = Field(default=1280, ge=200)  # vllm: of an image at most; None: the model's own settings
+    images: int = Field(default=1, ge=1, le=32)  # vllm: of one call at most; a set of images needs its number
     host_megabytes: int = Field(default=2048, gt=0)  # decoded images of the conversations in flight, per replica
     call_seconds: float = Field(default=600.0, gt=0)  # then the call has failed
     stall_seconds: float = Field(default=300.0, gt=0)  # without a reply to any call; then the engine is replaced
@@ -29,6 +30,13 @@ class EngineConfig(Section):
     template: TemplateOptions = Field(default_factory=dict)  # options of the chat template
     environment: Variables = Field(default_factory=dict)  # vllm: environment variables of the engine
     options: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def images_of_a_call(self) -> int:
+        """How many images a call to vLLM in the process can have; what stands in `options` comes first."""
+        own = self.options.get("limit_mm_per_prompt")
+        images = own.get("image") if isinstance(own, Mapping) else None
+        return images if isinstance(images, int) else self.images
 
 
 class PriceConfig(Section):

@@ -21,6 +21,7 @@ Form = Literal["short", "brief", "detailed", "choice", "long", "text", "points",
 Truth = Literal["yes", "no"]
 Sensitive = Literal["personal", "medical"]
 Presence = Literal["present", "absent"]
+Subject = Literal["image", "set"]
 UNANSWERABLE = "unanswerable/"  # begins the types of negatives
 SWAPPED_FORMS = ("short", "brief", "detailed")  # of negatives: in the others an answer has no room to say so
 
@@ -58,10 +59,13 @@ class InstructionLeaf(Section):
     ends: bool = False  # no question goes on from its pairs
     sensitive: Sensitive | None = None  # asked only where `plan.allow` names it
     swap: bool = False  # asked of another image than it was written for, its question has no answer there
+    of: Subject = "image"  # what it is asked about; of a set, all its images are seen
 
     @model_validator(mode="after")
     def _check_swap(self) -> "InstructionLeaf":
         barred = ("open", "requests", "truth", "thing", "follows")
+        if self.swap and self.of == "set":
+            raise ValueError("swap: a question about a set is put to no other image; leave out `swap` or `of: set`")
         if self.swap and (found := [name for name in barred if getattr(self, name)]):
             raise ValueError(f"swap: such a type has no `{found[0]}`: its questions can be answered of other images")
         if self.swap and not set(self.forms) & set(SWAPPED_FORMS):
@@ -144,6 +148,7 @@ class InstructionType:
     ends: bool = False
     sensitive: Sensitive | None = None
     swap: bool = False
+    of: Subject = "image"
 
     @property
     def name(self) -> str:

@@ -1,8 +1,9 @@
 """Settings of the images: where they come from, and which are read."""
 
+import re
 from collections.abc import Mapping
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthgen.config.fields import ImageFormat, SourceName, Uri
 from synthgen.config.library import Section
@@ -23,6 +24,21 @@ class PlaceConfig(Section):
     use_reserved: bool = False  # also images that their file, metadata or server reserves from AI
     sidecar: str | None = None  # suffix of a JSON file beside each image (".json": x.json or x.jpg.json)
     rows: RowsConfig | None = None  # for instructions:SET: how its rows are read
+    group_by: str | None = None  # images of one sample: a pattern of uris with a group named `set`, or a column
+    group_most: int = Field(default=8, ge=2, le=32)  # images of one set; a larger one is left out, and counted
+
+    @field_validator("group_by")
+    @classmethod
+    def _check_group_by(cls, value: str | None) -> str | None:
+        if not value or "(" not in value:
+            return value or None
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        if "set" not in groups:
+            raise ValueError("names no set; write (?P<set>…) around the part of a uri that images of a set share")
+        return value
 
 
 class SourceConfig(PlaceConfig):

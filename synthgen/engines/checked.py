@@ -33,6 +33,8 @@ class CheckedEngine:
         Raises:
             EngineDied: The engine can serve no further call.
         """
+        if request.more and "more" not in self.facts.capabilities:
+            return Reply.failed(Failure("call_failed", f"engine {self._kind} takes one image a call, and not a set"))
         try:
             reply: object = await self.wrapped.generate(request)
         except JOB_ERRORS:

@@ -29,7 +29,7 @@ from synthgen.engines.special_tokens import SpecialTokens
 from synthgen.errors import Failure, ModelUnavailable, listed, one_line
 
 SPECIAL = SpecialTokens()
-CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema"})
+CAPABILITIES: frozenset[Capability] = frozenset({"labels", "schema", "more"})
 CACHED_IMAGES = 64  # data URLs
 REQUESTS_AT_ONCE = 64  # each with its own copy of a data URL, about
 # A data URL takes some four bytes a pixel, so it counts as one decoded image.
@@ -217,10 +217,10 @@ class EndpointEngine:
         return {name: value for name, value in body.items() if options.get(name, value) is not None}
 
     def _messages(self, request: Request) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": SPECIAL.break_up(request.text)}]
-        if request.image is not None:
-            url = self._image_url(request.image, request.image_key)
-            content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        keys = request.image_keys or (None,) * len(request.images)
+        urls = [self._image_url(image, key) for image, key in zip(request.images, keys, strict=True)]
+        content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        content.append({"type": "text", "text": SPECIAL.break_up(request.text)})
         system = [{"role": "system", "content": request.system}] if request.system else []
         return [*system, {"role": "user", "content": content}]
 

@@ -14,9 +14,9 @@ from PIL.Image import Image
 from synthgen.errors import Failure
 
 Purpose = Literal["ask", "answer", "sample", "paraphrase", "judge", "given", "tag"]
-Capability = Literal["labels", "given", "schema"]  # named after the fields of a Request
+Capability = Literal["labels", "given", "schema", "more"]  # named after the fields of a Request
 MOST_TOKENS = 2**31 - 1  # that a table can hold
-ALL_CAPABILITIES: frozenset[Capability] = frozenset({"labels", "given", "schema"})
+ALL_CAPABILITIES: frozenset[Capability] = frozenset({"labels", "given", "schema", "more"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ModelName:
 
 @dataclass(frozen=True)
 class Request:
-    """One call. The image, if there is one, comes before the text.
+    """One call. The images, if there are any, come before the text, in order.
 
     Attributes:
         image_key: Identifies the pixels (content, decoding and size) in the engine's caches.
@@ -42,6 +42,7 @@ class Request:
         labels: The reply is one of these; the caller wants the probability of each.
         choices: The reply is one of these texts, where the engine can hold it to them.
         given: Nothing is generated; the caller wants the log-probabilities of this reply and of the token that ends it.
+        more: Of a set of images, those after `image`.
     """
 
     purpose: Purpose
@@ -57,6 +58,19 @@ class Request:
     labels: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     given: str | None = None
+    more: tuple[Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in order."""
+        return () if self.image is None else (self.image, *self.more)
+
+    @property
+    def image_keys(self) -> tuple[str, ...] | None:
+        """A key for each image; None if nothing identifies them."""
+        if self.image_key is None:
+            return None
+        return (self.image_key, *(f"{self.image_key}-{number}" for number in range(1, len(self.images))))
 
 
 @dataclass(frozen=True)

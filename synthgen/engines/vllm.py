@@ -98,7 +98,10 @@ class VllmEngine:
         """Serve one call; one that takes longer than `call_seconds` is a failed reply."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        started = time.perf_counter()
+        started, allowed = time.perf_counter(), self._settings.images_of_a_call
+        if len(request.images) > allowed:
+            several = f"a set of {len(request.images)} images; engine.images allows {allowed} in a call"
+            return Reply.failed(Failure("call_failed", several))
         try:
             reply = await self._serve(request)
         except EngineDeadError as error:
@@ -122,9 +125,9 @@ class VllmEngine:
         given = None if request.given is None else self.prompts.given(request.given)
         prompt: dict[str, Any] = {"prompt": text + (given or "")}
         if request.image is not None:
-            prompt["multi_modal_data"] = {"image": request.image}
-            if request.image_key:
-                prompt["multi_modal_uuids"] = {"image": request.image_key}
+            prompt["multi_modal_data"] = {"image": list(request.images) if request.more else request.image}
+            if keys := request.image_keys:
+                prompt["multi_modal_uuids"] = {"image": list(keys) if request.more else keys[0]}
         async with asyncio.timeout(self._settings.call_seconds):
             output = await self._output(prompt, self._parameters(request))
         if self._meter.is_measuring:
@@ -242,7 +245,8 @@ def _arguments(name: ModelName, settings: EngineConfig) -> Any:
             f"vLLM is not installed here ({error}); `synth doctor` says how to install it"
         ) from error
     options = with_bound(settings.options, images_of(name, settings))
-    arguments = {"limit_mm_per_prompt": {"image": 1, "video": 0}, "disable_log_stats": not are_wanted(), **options}
+    limits = {"image": settings.images, "video": 0}
+    arguments = {"limit_mm_per_prompt": limits, "disable_log_stats": not are_wanted(), **options}
     if not name.revision.startswith("files:"):
         arguments.setdefault("revision", name.revision)
     if _on_cpu():

@@ -48,7 +48,7 @@ class Prompts:
             template: Options of the chat template.
         """
         self._llm, self._model, self._template = llm, model, template
-        self._frames: dict[tuple[str | None, bool], Frame] = {}
+        self._frames: dict[tuple[str | None, int], Frame] = {}
         self._label_faults: dict[tuple[str, ...], str | None] = {}
         added = getattr(self._tokenizer, "added_tokens_decoder", None)  # of Hugging Face's tokenizers
         spellings = None if added is None else {str(token) for token in added.values() if token.special}
@@ -61,7 +61,7 @@ class Prompts:
         Raises:
             ModelUnavailable: The chat template does not take an image and a text.
         """
-        await self._frame(None, with_image=True)
+        await self._frame(None, images=1)
         self.end = await self._end_token()
 
     async def fill(self, request: Request) -> str:
@@ -70,7 +70,7 @@ class Prompts:
         Raises:
             ModelUnavailable: The chat template does not take the request, or its labels are not single tokens.
         """
-        frame = await self._frame(request.system, with_image=request.image is not None)
+        frame = await self._frame(request.system, images=len(request.images))
         # A reply that is given, or held to labels or to a grammar, has no thoughts: they are closed before it begins.
         if request.labels or request.choices or request.schema or request.given is not None:
             frame = frame.without_thoughts
@@ -126,22 +126,22 @@ class Prompts:
                 return str(self._tokenizer.convert_ids_to_tokens(first[0]))
         return str(self._tokenizer.eos_token or "")
 
-    async def _frame(self, system: str | None, with_image: bool) -> Frame:
-        key = (system, with_image)
+    async def _frame(self, system: str | None, images: int) -> Frame:
+        key = (system, images)
         if key not in self._frames:
-            frame = await self._rendered_frame(system, with_image)
+            frame = await self._rendered_frame(system, images)
             if system is None and _has_date(frame.before):
                 # A template's own system text with today's date: an empty one in its place keeps prompts the same.
-                frame = await self._rendered_frame("", with_image)
+                frame = await self._rendered_frame("", images)
             if _has_date(frame.before):
                 note(f"model {self._model}: its chat template writes today's date, so prompts differ by the day")
             self._frames[key] = frame
         return self._frames[key]
 
-    async def _rendered_frame(self, system: str | None, with_image: bool) -> Frame:
+    async def _rendered_frame(self, system: str | None, images: int) -> Frame:
         """Return the frame of a system text, which opens the user's turn where the template has no place for it."""
         try:
-            frame = await self._frame_of(system, MARKER, with_image)
+            frame = await self._frame_of(system, MARKER, images)
         except ModelUnavailable:
             if not system:
                 raise
@@ -149,13 +149,13 @@ class Prompts:
             if not system or system.strip() in frame.before + frame.after:
                 return frame
         note(f"model {self._model}: its chat template has no system role; the system text opens the user's turn")
-        return await self._frame_of(None, f"{(system or '').strip()}\n\n{MARKER}", with_image)
+        return await self._frame_of(None, f"{(system or '').strip()}\n\n{MARKER}", images)
 
-    async def _frame_of(self, system: str | None, text: str, with_image: bool) -> Frame:
-        rendered = await self._rendered_turn(system, [_PICTURE, _text(text)] if with_image else [_text(text)])
-        # A template that takes its content as one string is given the text alone; the image's token goes before it.
-        if with_image and rendered == await self._rendered_turn(system, [_text(text)]):
-            rendered = await self._rendered_turn(system, f"{self._image_token()}\n{text}")
+    async def _frame_of(self, system: str | None, text: str, images: int) -> Frame:
+        rendered = await self._rendered_turn(system, [*[_PICTURE] * images, _text(text)])
+        # A template that takes its content as one string is given the text alone; the images' tokens go before it.
+        if images and rendered == await self._rendered_turn(system, [_text(text)]):
+            rendered = await self._rendered_turn(system, f"{self._image_token()}\n" * images + text)
         before, marker, after = rendered.partition(MARKER)
         if not marker:
             raise ModelUnavailable(f"model {self._model}: its chat template changes the text that it is given")

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from synthgen.config.source import ImagesConfig, SourceConfig
 from synthgen.errors import Failure
 from synthgen.ingest.images import Decoded, DecoderPool
+from synthgen.ingest.images.sets import is_set_file, members_of
 from synthgen.ingest.sources import ObjectRef, read_objects
-from synthgen.tables import image_id
+from synthgen.tables import image_id, is_set
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class FetchedImage:
     object_id: str
     image_id: str | None  # SHA-256 of the bytes; None if they could not be fetched or were refused
     file: bytes | Failure
+    members: tuple[str, ...] = ()  # of a set, the image ids of its members in order
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class LoadedImage:
     object_id: str
     image_id: str | None  # as in FetchedImage; set even if decoding failed
     image: Decoded | Failure
+    members: tuple[str, ...] = ()  # as in FetchedImage
 
 
 def fetch_images(
@@ -54,16 +57,26 @@ def fetch_images(
     if expected_ids is not None:
         refs = [replace(ref, is_verified=True) for ref in refs]
     for ref, content in read_objects(refs, source, limits):
+        if not isinstance(content, Failure) and is_set_file(content) != is_set(ref.uri):
+            content = Failure("not_an_image", "a file that says that it is a set of images")
         if isinstance(content, Failure):
             yield FetchedImage(ref.object_id, None, content)
             continue
-        content_id = image_id(content)
+        content_id, members = image_id(content), _member_ids(content)
         if content_id in denied_ids:
             yield FetchedImage(ref.object_id, None, Failure("purged", "an image of the same bytes was purged"))
+        elif gone := [number for number, member in enumerate(members, 1) if member in denied_ids]:
+            detail = f"image {gone[0]} of the {len(members)} of its set was purged"
+            yield FetchedImage(ref.object_id, None, Failure("purged", detail))
         elif expected_ids is not None and expected_ids[ref.object_id] != content_id:
             yield FetchedImage(ref.object_id, None, Failure("changed", "the bytes differ from those that were tagged"))
         else:
-            yield FetchedImage(ref.object_id, content_id, content)
+            yield FetchedImage(ref.object_id, content_id, content, members)
+
+
+def _member_ids(content: bytes) -> tuple[str, ...]:
+    """Return the image ids that the members of a set have as images of their own; of an image, none."""
+    return tuple(image_id(member) for member in members_of(content)) if is_set_file(content) else ()
 
 
 def load_images(
@@ -75,12 +88,13 @@ def load_images(
     denied_ids: Collection[str] = (),
 ) -> Iterator[LoadedImage]:
     """Fetch, verify and decode objects; the arguments are those of `fetch_images`, the limits those of the pool."""
-    image_ids: dict[str, str | None] = {}
+    image_ids: dict[str, tuple[str | None, tuple[str, ...]]] = {}
 
     def files() -> Iterator[tuple[str, bytes | Failure]]:
         for fetched in fetch_images(refs, source, pool.limits, expected_ids=expected_ids, denied_ids=denied_ids):
-            image_ids[fetched.object_id] = fetched.image_id
+            image_ids[fetched.object_id] = fetched.image_id, fetched.members
             yield fetched.object_id, fetched.file
 
     for object_id, image in pool.decode_many(files()):
-        yield LoadedImage(object_id, image_ids[object_id], image)
+        known, members = image_ids.pop(object_id)
+        yield LoadedImage(object_id, known, image, members)

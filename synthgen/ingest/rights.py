@@ -14,6 +14,7 @@ from typing import Any
 
 from synthgen.errors import one_line, whole_text
 from synthgen.ingest.images.stated import UNREAD
+from synthgen.tables import is_set
 
 LONGEST = 500  # characters of a statement
 KEYS: Mapping[str, tuple[str, ...]] = {  # of metadata, in any case and with - or _, the surest first
@@ -68,7 +69,8 @@ def rights_of(source_meta: str | None, stated: Mapping[str, str] = NOTHING, uri:
         stated: As of `images.stated.statements`.
         uri: Of the object, which is where it was published if it is a URL.
     """
-    brought, own = _of_meta(source_meta), _of_file(stated)
+    brought = _of_set(source_meta) if is_set(uri) else _of_meta(source_meta)
+    own = _of_file(stated)
     ways = (brought, own, Rights(source_url=uri if URL.fullmatch(uri) else None))
     names = asdict(Rights())
     found = Rights(**{name: next(filter(None, (getattr(way, name) for way in ways)), None) for name in names})
@@ -133,6 +135,20 @@ def _of_meta(source_meta: str | None) -> Rights:
     license = first.pop("license")
     reserved = next(_reservations(values), None)
     return Rights(license=license_name(license) if license else None, reserved=reserved, **first)
+
+
+def _of_set(source_meta: str | None) -> Rights:
+    """Return what metadata states of a set: what each of its images has, all that differs, and any reservation."""
+    meta = _read(source_meta) or {}
+    members = meta.get("members")
+    each = [_of_meta(json.dumps(member)) for member in members if isinstance(member, dict)] if members else []
+    own = _of_meta(source_meta)
+    found = {
+        name: getattr(own, name) or "; ".join(dict.fromkeys(filter(None, (getattr(one, name) for one in each)))) or None
+        for name in ("license", "author", "copyright")
+    }
+    reserved = own.reserved or next((one.reserved for one in each if one.reserved), None)
+    return replace(own, **found, reserved=reserved)
 
 
 def _exif_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from synthgen.tables import GENERATE, SCORE
 from synthgen.taggers import TaggerSpec, stored_embedding_model
 
 COMMIT = re.compile("[0-9a-f]{40}")  # of a model's repository
-NEWER = ("max_pages", "named", "rows", "use_reserved")  # settings of `source` that came later
+NEWER = ("group_by", "group_most", "max_pages", "named", "rows", "use_reserved")  # settings of `source` that came later
 NO_MODEL = "none"  # that asked or answered: the source has the pairs
 WITH_MODELS = (GENERATE.typed, SCORE.typed)  # the stages that call models of the sections `generate` and `score`
 
@@ -297,7 +297,8 @@ def _shape(
 
 def _planned_type(kind: InstructionType, has_negatives: bool) -> list[Any]:
     """Return what shapes the plan of an instruction type; traits that few types have are named where one has them."""
-    traits = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
+    traits: dict[str, Any] = {"thing": kind.thing, "follows": kind.follows, "sensitive": kind.sensitive}
     traits |= {"swap": kind.swap} if has_negatives else {}
+    traits |= {"of": kind.of} if kind.of == "set" else {}
     present = {name: value for name, value in traits.items() if value}
     return [list(kind.forms), kind.most, *([present] if present else [])]

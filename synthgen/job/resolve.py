@@ -21,7 +21,7 @@ from synthgen.config.taxonomy import Tree, matching, nearest_pattern
 from synthgen.config.turns import WORKED_FORM, missing_wordings
 from synthgen.engines.section import engine_faults
 from synthgen.errors import Mistakes, attempt
-from synthgen.job import given, negatives, scores, selections
+from synthgen.job import given, negatives, scores, selections, sets
 from synthgen.stages.contract import Definitions
 
 
@@ -64,6 +64,7 @@ def load(document: Document) -> tuple[Pipeline, Definitions]:
         *(_allow_faults(document, pipeline) if pipeline else ()),
         *(negatives.faults(document, pipeline, prompts) if pipeline and prompts else ()),
         *(given.faults(document, pipeline, prompts) if pipeline and prompts else ()),
+        *(sets.faults(document, pipeline, prompts) if pipeline and prompts else ()),
     ]
     if faults:
         raise Mistakes(list(dict.fromkeys(faults)))

@@ -74,7 +74,8 @@ def _fetching_bytes(pipeline: Pipeline) -> int:
 def _holds_unsized(source: SourceConfig) -> bool:
     """Return whether a thread that reads can hold an object that nothing has made room for."""
     has_documents = PDF in (suffix.lower() for suffix in source.suffixes)  # the file of the pages that it gives
-    return has_documents or bool(source.hosts) or not kind_of_source(source.uri).knows_sizes
+    is_known = not has_documents and not source.hosts and not source.group_by
+    return not is_known or not kind_of_source(source.uri).knows_sizes
 
 
 def note_workers(stage: str, workers: int, size: int) -> None:

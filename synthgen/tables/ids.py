@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 BUCKET_DIGITS = 2  # of the hash of a uri, in hex
+SET_SCHEME = "set"  # begins the uri of a set of images, before a colon
 ARCHIVES = (".tar", ".pdf")  # the suffixes of files whose parts are objects, known by a name after a #
 BUCKETS = 16**BUCKET_DIGITS  # that objects are sorted into by it
 
@@ -35,6 +36,11 @@ def archive_of(uri: str) -> str:
     """Return the uri of the file that an object is part of (`shard.tar#7.jpg`, `a.pdf#page=2`); any other as it is."""
     archive, mark, _ = uri.rpartition("#")
     return archive if mark and archive.lower().endswith(ARCHIVES) else uri
+
+
+def is_set(uri: str) -> bool:
+    """Return whether an object is a set of images."""
+    return uri.startswith(f"{SET_SCHEME}:")
 
 
 class GivenRow(NamedTuple):

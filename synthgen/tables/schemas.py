@@ -41,6 +41,7 @@ IMAGES = pa.schema(
         ("flat_share", pa.float32()),  # of the pixels: those of the commonest grey
         ("embedding", EMBEDDING),
         ("rights", RIGHTS),  # stated by the file or its metadata; null where none are, and in older folders
+        ("members", STRINGS),  # of a set: the image ids of its images in order; null for an image, and in older folders
     ]
 )
 OBJECT_TAGS = pa.schema([("object_id", pa.string()), ("tags", TAGS)])

@@ -105,7 +105,11 @@ class SidecarTagger:
             return f"no tags: {_quote(meta)} in place of keys with values"
         if "sidecar_unreadable" in meta:
             return f"unreadable sidecar: {meta['sidecar_unreadable']}"
-        key = self._file.key
+        key, members = self._file.key, meta.get("members")
+        if key not in meta and isinstance(members, list):  # of a set, whose images say different things
+            said = [read_entries(member[key]) for member in members if isinstance(member, dict) and key in member]
+            if any(said):
+                return [entry for entries in said for entry in entries or ()]
         if key not in meta:
             return f"no tags: no key {key!r}" + (
                 f", only {_list_words([_quote(other) for other in meta])}" if meta else ""

@@ -109,7 +109,7 @@ TYPE = "needs: y, forms: [short], examples: [p, q]"
             f"{TYPE}, xyz: z",
             [
                 "unknown key 'xyz' in types.a.types.b: known: "
-                f"{', '.join(sorted(InstructionLeaf.model_fields)[:12])} and 3 more"
+                f"{', '.join(sorted(InstructionLeaf.model_fields)[:12])} and 4 more"
             ],
         ),
         (

@@ -19,6 +19,7 @@ REASONS = {
     "missing_value": "pandas, which reads the file, takes a text of it for a missing value",
     "follow_up": "it goes on from another question, and a row has one",
     "replaced": "the run has another answer by now, and has not packed it yet",
+    "several_images": "it is about a set of images, and a row has one",
     "sentences": "its answer is in sentences, which no exact match can grade",
 }
 
@@ -69,8 +70,14 @@ class Part:
         """Record that a sample or pair cannot be written in this form."""
         self.left_out.append((name, reason))
 
-    def single_question(self, turn: Turn) -> Mapping[str, Any] | None:
-        """Return the record of a turn that can stand alone in a row; None, and a reason on record, if it cannot."""
+    def single_question(self, turn: Turn, sample: Sample) -> Mapping[str, Any] | None:
+        """Return the record of a turn that can stand alone in a row with one image.
+
+        It is None, with a reason on record, if it cannot.
+        """
+        if len(sample.pictures) > 1:
+            self.leave_out(turn.pair_id, "several_images")
+            return None
         pair = self.pairs.get(turn.pair_id)
         if pair is None or pair["follows"]:
             self.leave_out(turn.pair_id, "replaced" if pair is None else "follow_up")

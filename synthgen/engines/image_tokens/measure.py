@@ -28,7 +28,7 @@ class ImageMeter:
 
     def see(self, request: Request, tokens: int) -> None:
         """Take the tokens that the image of a request added to its text."""
-        if request.image is None or not self.is_measuring or self._wanted is None:
+        if request.image is None or request.more or not self.is_measuring or self._wanted is None:
             return
         self._left -= 1
         if tokens > self._wanted:
@@ -46,6 +46,7 @@ def too_long(message: str, request: Request) -> str | None:
     if found is None:
         return None
     prompt, context = int(found["prompt"]), int(found["context"])
-    size = f" with its image of {request.image.width} x {request.image.height}" if request.image else ""
+    sizes = ", ".join(f"{image.width} x {image.height}" for image in request.images)
+    size = f" with its {'images' if request.more else 'image'} of {sizes}" if request.image else ""
     mend = f"lower {SETTING}, or raise {LONGEST}" if request.image else f"raise {LONGEST}"
     return f"the prompt{size} is {prompt:,} tokens, the context holds {context:,}; {mend}"

@@ -43,9 +43,12 @@ def answer(memory: mmap.mmap, offset: int, length: int, limits: Any) -> dict[str
         decoded = decode(memory[offset : offset + length], limits)
     except Unfit as error:
         return {"reason": error.failure.reason, "detail": error.failure.detail}
-    shared_memory.put(decoded.image, memory, offset)
+    for image in decoded.images:
+        shared_memory.put(image, memory, offset)
+        offset += shared_memory.size_of(image.size)
     return {
-        "size": decoded.image.size,
+        "sizes": [image.size for image in decoded.images],
+        "is_set": bool(decoded.members),
         "format": decoded.format,
         "width": decoded.width,
         "height": decoded.height,

@@ -7,14 +7,14 @@ fraction of the time.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from synthgen.ingest.images import colours
+from synthgen.ingest.images import colours, sets
 from synthgen.ingest.images.clean import is_cut, lacks_end
 from synthgen.ingest.images.headers import open_checked, unfit_from
 from synthgen.ingest.images.phash import perceptual_hash
@@ -39,12 +39,16 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+DATA_MINING = "data_mining"  # the key of plus:DataMining, see stated.py
 SWAPS_SIDES = 5  # orientations from here on exchange width and height
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as the models see it, and the upright size of its file, which may be larger."""
+    """An image as the models see it, and the upright size of its file, which may be larger.
+
+    Of a set, `image` is a sheet that shows all members, for whatever takes one picture, and the sizes are its own.
+    """
 
     image: Image.Image
     format: str
@@ -54,18 +58,66 @@ class Decoded:
     thumbnail: bytes  # and so is the share, see thumbnail.py
     flat_share: float
     stated: Mapping[str, str] = field(default_factory=dict)  # what the file says of its rights, see stated.py
+    members: tuple[Image.Image, ...] = ()  # of a set, in order; together they have `model_pixels` at most
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """What a prompt shows: the image, or the members of a set."""
+        return self.members or (self.image,)
 
 
 def decode(data: bytes, limits: "ImagesConfig") -> Decoded:
     """Check and decode a file in this process; `DecoderPool` does so where a crash costs one image only.
 
     Raises:
-        Unfit: The file is no image, is outside the limits, or cannot be decoded.
+        Unfit: The file is no image, is outside the limits, or cannot be decoded; of a set, the first such member.
     """
+    if sets.is_set_file(data):
+        return _decode_set(data, limits)
     seen, kind, (width, height), stated = _decode(data, limits)
+    phash, small, share = _features(seen)
+    return Decoded(seen, kind, width, height, phash, small, share, stated)
+
+
+def sheet_of(members: Sequence[Image.Image], max_pixels: int) -> Image.Image:
+    """Return the picture that stands for a set wherever one picture is taken."""
+    return fit(sets.sheet(members), max_pixels)
+
+
+def _decode_set(data: bytes, limits: "ImagesConfig") -> Decoded:
+    """Decode a set: its members share `model_pixels`, and the first that cannot be used ends it."""
+    files = sets.members_of(data)
+    share, decoded = max(1, limits.model_pixels // len(files)), []
+    for number, file in enumerate(files, 1):
+        try:
+            decoded.append(_decode(file, limits, share))
+        except Unfit as unfit:
+            detail = f"image {number} of the {len(files)} of its set: {unfit.failure.detail}"
+            raise Unfit(unfit.failure.reason, detail) from unfit
+    members = tuple(seen for seen, *_ in decoded)
+    formats = "+".join(dict.fromkeys(kind for _, kind, *_ in decoded))
+    whole = sheet_of(members, limits.model_pixels)
+    said = _all_said([stated for *_, stated in decoded])
+    phash, small, flat = _features(whole)
+    return Decoded(whole, formats, *whole.size, phash, small, flat, said, members)
+
+
+def _all_said(stated: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return what the files of a set say of their rights; what forbids something stands first, other words all."""
+    keys = dict.fromkeys(key for each in stated for key in each)
+    return {key: "; ".join(dict.fromkeys(_most_strict(key, stated))) for key in keys}
+
+
+def _most_strict(key: str, stated: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    values = [each[key] for each in stated if key in each]
+    forbidding = [value for value in values if key == DATA_MINING and "PROHIBITED" in value.upper()]
+    yield from forbidding[:1] or values
+
+
+def _features(seen: Image.Image) -> tuple[int, bytes, float]:
+    """Return what images are compared by."""
     grey = seen.convert("L")
-    features = perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
-    return Decoded(seen, kind, width, height, *features, stated)
+    return perceptual_hash(grey, HASH_GAP), thumbnail(grey), flat_share(grey)
 
 
 def decode_pixels(data: bytes, limits: "ImagesConfig") -> Image.Image:
@@ -73,14 +125,19 @@ def decode_pixels(data: bytes, limits: "ImagesConfig") -> Image.Image:
     return _decode(data, limits)[0]
 
 
-def _decode(data: bytes, limits: "ImagesConfig") -> tuple[Image.Image, str, tuple[int, int], Mapping[str, str]]:
-    """Return the image, the format of the file, its upright width and height, and what the file states of rights."""
+def _decode(
+    data: bytes, limits: "ImagesConfig", most_pixels: int | None = None
+) -> tuple[Image.Image, str, tuple[int, int], Mapping[str, str]]:
+    """Return the image, the format of the file, its upright width and height, and what the file states of rights.
+
+    `most_pixels` is `limits.model_pixels` where it is not given.
+    """
     image, header = open_checked(data, limits)
     stated = statements(image)
     try:
         if header.format in ("JPEG", "MPO") and lacks_end(data) and is_cut(data):
             raise Unfit("truncated", "the file ends before its last pixel")
-        seen, turn = _decode_pixels(image, limits.model_pixels)
+        seen, turn = _decode_pixels(image, most_pixels or limits.model_pixels)
     except Exception as error:
         raise unfit_from(error, data) from error
     width, height = header.width, header.height

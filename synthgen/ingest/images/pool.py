@@ -17,10 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
+from PIL.Image import Image
+
 from synthgen.errors import Failure, SynthError
 from synthgen.ingest.images import shared_memory
 from synthgen.ingest.images.child_process import SLOTS, DecoderProcess, Key, SentImage, new_child, slot_size
-from synthgen.ingest.images.decode import Decoded
+from synthgen.ingest.images.decode import Decoded, sheet_of
 
 if TYPE_CHECKING:
     from synthgen.config.source import ImagesConfig
@@ -140,10 +142,14 @@ class DecoderPool(Generic[Key]):
     def _take(self, child: DecoderProcess[Key], sent: SentImage[Key], reply: dict[str, Any]) -> Decoded | Failure:
         if "reason" in reply:
             return Failure(reply["reason"], reply["detail"])
-        width, height = reply["size"]
-        image = shared_memory.take(child.memory, sent.slot * child.slot_bytes, (width, height))
+        images, offset = list[Image](), sent.slot * child.slot_bytes
+        for width, height in reply["sizes"]:
+            images.append(shared_memory.take(child.memory, offset, (width, height)))
+            offset += shared_memory.size_of((width, height))
+        members = tuple(images) if reply["is_set"] else ()
+        image = sheet_of(members, self.limits.model_pixels) if members else images[0]
         features = reply["phash"], bytes.fromhex(reply["thumbnail"]), reply["flat_share"], reply["stated"]
-        return Decoded(image, reply["format"], reply["width"], reply["height"], *features)
+        return Decoded(image, reply["format"], reply["width"], reply["height"], *features, members)
 
     def _replace(self, child: DecoderProcess[Key], is_overdue: bool) -> Iterator[tuple[Key, Failure]]:
         """Replace a child that died or must die; its first image takes the blame, the next process gets the others."""

@@ -37,9 +37,14 @@ _pointer_of.restype = ctypes.c_void_p
 _pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
+def size_of(size: tuple[int, int]) -> int:
+    """Return the bytes of an image of this width and height."""
+    return size[0] * size[1] * BYTES_PER_PIXEL
+
+
 def put(image: Image.Image, memory: mmap.mmap, offset: int) -> None:
     """Copy the pixels of an RGB image into the memory."""
-    size = image.width * image.height * BYTES_PER_PIXEL
+    size = size_of(image.size)
     try:
         capsule = image.__arrow_c_array__()[1]
     except (AttributeError, ValueError):  # an older Pillow, or an image so large that it occupies several blocks
@@ -54,7 +59,7 @@ def take(memory: mmap.mmap, offset: int, size: tuple[int, int]) -> Image.Image:
     """Return an RGB image of this width and height with a copy of the pixels in the memory."""
     import pyarrow as pa  # here, because the child imports this module and must start fast
 
-    data = memory[offset : offset + size[0] * size[1] * BYTES_PER_PIXEL]
+    data = memory[offset : offset + size_of(size)]
     if not hasattr(Image, "fromarrow"):
         return Image.frombytes("RGB", size, data, "raw", "RGBX")
     flat = pa.Array.from_buffers(pa.uint8(), len(data), [None, pa.py_buffer(data)])

@@ -5,13 +5,13 @@ SourceKind: `tar` is the kind of the source `tar:photos.tar` and of its objects,
 no kind claims is a location of files. So a uri alone leads to its kind, in any process.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthgen.config.entry_points import added, load, offered
 from synthgen.config.source import SourceConfig
-from synthgen.errors import Failure, guess
+from synthgen.errors import Failure, UserMistake, guess
 from synthgen.ingest.sources.files import is_inside_location, list_files
 from synthgen.ingest.sources.instructions.listing import SCHEME as INSTRUCTIONS_SCHEME
 from synthgen.ingest.sources.instructions.listing import list_instructions, place_of, place_of_images
@@ -25,9 +25,11 @@ from synthgen.ingest.sources.location import (
 )
 from synthgen.ingest.sources.manifest import SCHEME as MANIFEST_SCHEME
 from synthgen.ingest.sources.manifest import list_manifest, root_of_manifest
-from synthgen.ingest.sources.objects import Item, ObjectRef, Tasks, one_by_one
+from synthgen.ingest.sources.objects import Item, ObjectRef, ReadTask, Tasks, one_by_one
 from synthgen.ingest.sources.read_files import file_tasks
+from synthgen.ingest.sources.sets import set_tasks
 from synthgen.ingest.sources.url_list import SCHEME, SCHEMES_OF_URLS, list_urls, url_tasks
+from synthgen.tables import SET_SCHEME
 
 ENTRY_POINTS = "synthgen.sources"
 
@@ -128,6 +130,24 @@ MANIFEST = SourceKind(
 )
 
 
+def _set_tasks(refs: Sequence[ObjectRef], source: SourceConfig, max_bytes: int) -> Iterator[ReadTask]:
+    return set_tasks(refs, source, max_bytes, kind_of_object)
+
+
+def _shown_set(uri: str, root: str) -> str:
+    """Return the uri of a set with what its images share, below the root; its place is left out."""
+    key, above = uri.partition("#")[2], f"{root.rstrip('/')}/"
+    inside = key.removeprefix(above) if root and key.startswith(above) else key.lstrip("/").rpartition("/")[2]
+    return f"{SET_SCHEME}:{inside}"
+
+
+def _no_sets(source: SourceConfig) -> Iterable[Item]:
+    raise UserMistake(f"{source.uri}: sets are made by source.group_by of another source, and are none themselves")
+
+
+SETS = SourceKind(SET_SCHEME, _no_sets, _set_tasks, spell_out=_same_anywhere, shown=_shown_set)
+
+
 def _is_inside_set(folder: str, source: SourceConfig) -> bool:
     return is_inside_location(folder, source.model_copy(update={"uri": place_of(source)}))
 
@@ -141,7 +161,7 @@ INSTRUCTIONS = SourceKind(
     place=place_of_images,
     has_pairs=True,
     sources=(INSTRUCTIONS_SCHEME,),
-    objects=FILES.objects,
+    objects=(*FILES.objects, SET_SCHEME),
 )
 
 
@@ -150,9 +170,9 @@ def _no_package(ref: ObjectRef, max_bytes: int) -> Failure:
 
 
 UNKNOWN = SourceKind("unknown", list_files, one_by_one(_no_package))  # of objects whose package is gone
-KINDS = (FILES, URLS, MANIFEST, INSTRUCTIONS)
+KINDS = (FILES, URLS, MANIFEST, INSTRUCTIONS, SETS)
 SOURCES: Mapping[str, SourceKind] = {scheme: kind for kind in KINDS for scheme in kind.sources}
-OBJECTS: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS) for scheme in kind.objects}
+OBJECTS: Mapping[str, SourceKind] = {scheme: kind for kind in (FILES, URLS, SETS) for scheme in kind.schemes}
 
 
 def kind_of_source(uri: str | None) -> SourceKind:

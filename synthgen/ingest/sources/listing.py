@@ -13,9 +13,10 @@ from pathlib import Path
 from synthgen.config.source import SourceConfig
 from synthgen.errors import SynthError, UserMistake, one_line
 from synthgen.ingest.sources.added import AddedObjects
-from synthgen.ingest.sources.kinds import KINDS, SourceKind, kind_of_source, suggestion
+from synthgen.ingest.sources.kinds import KINDS, MANIFEST, SourceKind, kind_of_source, suggestion
 from synthgen.ingest.sources.location import scheme_of
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed
+from synthgen.ingest.sources.sets import group_objects
 from synthgen.store.remote import display_uri, error_text
 
 log = logging.getLogger(__name__)
@@ -33,18 +34,23 @@ def list_source(source: SourceConfig) -> Iterator[Item]:
         UserMistake: At once if the source's uri is wrong, during the iteration if there is no such place.
         SynthError: It cannot be listed.
     """
-    streams = [_of_place(name, _list_place(place)) for name, place in source.places.items()]  # all are checked now
+    streams = [
+        _of_place(name, _grouped(_list_place(place), place)) for name, place in source.places.items()
+    ]  # all are checked now
     return itertools.chain.from_iterable(streams)
 
 
 def open_listing(source: SourceConfig) -> Iterator[Item]:
     """Return what `list_source` does, the first object of each place already listed: an empty one raises now."""
-    streams = [_of_place(name, _opened(_list_place(place))) for name, place in source.places.items()]
+    streams = [_of_place(name, _grouped(_opened(_list_place(place)), place)) for name, place in source.places.items()]
     return itertools.chain.from_iterable(streams)
 
 
 def _list_place(source: SourceConfig) -> Iterator[Item]:
     kind = kind_of_source(source.uri)
+    if source.group_by and kind.has_pairs:
+        raise UserMistake(f"{source.uri}: source.group_by makes sets of images, and here each row brings its own")
+    source = _with_column(source, kind)
     try:
         with _kind_errors(source.uri, "listing"):
             objects = kind.list_objects(source)
@@ -58,6 +64,20 @@ def _of_place(name: str | None, items: Iterator[Item]) -> Iterator[Item]:
     if name is None:
         return items
     return (replace(item, source=name) if isinstance(item, Listed) else item for item in items)
+
+
+def _with_column(source: SourceConfig, kind: SourceKind) -> SourceConfig:
+    """Return the source with the column of its sets among those that come along; of a manifest, all do by default."""
+    column = source.group_by
+    is_there = column in source.meta_columns or (kind is MANIFEST and not source.meta_columns)
+    if not column or "(" in column or is_there:
+        return source
+    return source.model_copy(update={"meta_columns": (*source.meta_columns, column)})
+
+
+def _grouped(items: Iterator[Item], source: SourceConfig) -> Iterator[Item]:
+    """Return the items of a place, those that belong together as sets."""
+    return group_objects(items, source) if source.group_by else items
 
 
 def _opened(items: Iterator[Item]) -> Iterator[Item]:

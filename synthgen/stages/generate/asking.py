@@ -44,12 +44,13 @@ class Assignment:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded image, sized for the model."""
+    """A decoded image, or a set of them, sized for the model."""
 
     image: Image
     key: str  # of its pixels: content, decoding, size
     tags: tuple[str, ...] = ()  # paths
     earlier: tuple[Mapping[str, object], ...] = ()  # rows of PAIRS that it has already
+    more: tuple[Image, ...] = ()  # of a set, the images after the first
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ def _in_order(assignments: Sequence[Assignment], prompts: Prompts) -> tuple[list
 
 
 def _open_session(subject: PreparedImage, engine: Engine, context: ConversationContext) -> ImageSession:
-    return ImageSession(engine, context.prompts, context.sampling, context.seed, subject.image, subject.key)
+    shared = context.prompts, context.sampling, context.seed
+    return ImageSession(engine, *shared, subject.image, subject.key, subject.more)
 
 
 def _to_go_on_from(prompts: Prompts, rows: Sequence[Mapping[str, Any]]) -> list[Earlier]:

@@ -123,7 +123,7 @@ class ImagesInFlight:
             object_id, loaded = item
             if isinstance(loaded, Decoded):
                 await (await self._places_for(loaded)).acquire()
-                await self._host.take(image_bytes(loaded.image))
+                await self._host.take(_bytes_of(loaded))
                 if not turn.is_whole:
                     break
                 running.add(asyncio.create_task(self._hold(turn, object_id, loaded)))
@@ -138,7 +138,7 @@ class ImagesInFlight:
         finally:
             self.count -= 1
             (await self._places_for(loaded)).release()
-            await self._host.give(image_bytes(loaded.image))
+            await self._host.give(_bytes_of(loaded))
 
     async def _fetch(self, turn: _Turn, queue: Queue) -> None:
         """Fetch, verify and decode the images of a task, a few ahead of the conversations."""
@@ -173,11 +173,16 @@ class ImagesInFlight:
         facts = self._engine.facts
         if facts.kv_tokens is None:
             return facts.sequences or DEFAULT_IN_FLIGHT
-        reply = await self._engine.generate(replace(self._limits.probe, image=first.image))
+        image, *more = first.images
+        reply = await self._engine.generate(replace(self._limits.probe, image=image, more=tuple(more)))
         tokens = (reply.prompt_tokens or 0) + CALLS_AT_ONCE * self._limits.longest
         room = int(KV_SHARE * facts.kv_tokens / max(1.0, tokens))
         # Beyond one conversation for each sequence of a batch, more of them only wait, with their images in memory.
         return max(1, min(room, facts.sequences or room))
+
+
+def _bytes_of(loaded: Decoded) -> int:
+    return sum(map(image_bytes, loaded.images))
 
 
 def probe_of(system: str | None) -> Request:

@@ -38,7 +38,7 @@ async def ask_partners(pending: Pending, context: GenerateContext, engine: Engin
         partner = PendingImage(rows[object_id])
         negatives = wanted[partner.row["image_id"]]
         assignments = [assignment for _, assignment in negatives]
-        subject = prepare(partner, loaded.image, context.images)
+        subject = prepare(partner, loaded, context.images)
         asking = conversation.ask_for_others(subject, assignments, engine, context.conversations())
         _keep(negatives, await or_failed(asking, partial(_failed, assignments)))
 

@@ -75,7 +75,8 @@ class Reasker(EngineWorker):
         """Ask all dropped pairs of an image again."""
         pairs = self._context.pairs
         key = image_key(image.row, pairs.images)
-        session = ImageSession(self._engine, pairs.prompts, pairs.sampling, pairs.seed, loaded.image, key)
+        shared, (first, *more) = (pairs.prompts, pairs.sampling, pairs.seed), loaded.images
+        session = ImageSession(self._engine, *shared, first, key, tuple(more))
         asked = await asyncio.gather(*(self._ask_pair(session, pair, image) for pair in image.pairs))
         self._counters["pairs"] += sum(bool(each.pairs) for each in asked)
         self._counters["failed"] += sum(not each.pairs for each in asked)

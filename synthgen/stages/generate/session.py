@@ -51,7 +51,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class ImageSession:
-    """An image in front of an engine, with the settings that all calls about it share."""
+    """An image, or a set of them, in front of an engine, with the settings that all calls about it share."""
 
     engine: Engine
     prompts: Prompts
@@ -59,11 +59,12 @@ class ImageSession:
     seed: int
     image: Image
     key: str  # of the pixels, for the engine's caches
+    more: tuple[Image, ...] = ()  # of a set, the images after the first
 
     async def generate(self, request: Request) -> Reply:
         """Send a request with the image and the pack's system prompt for its purpose."""
         system = self.prompts.pack.system_for(_use_of(request.purpose))
-        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=system))
+        return await self.engine.generate(self._seen(request, system))
 
     async def generate_blind(self, request: Request) -> Reply:
         """Send a request without the image."""
@@ -72,7 +73,11 @@ class ImageSession:
     async def generate_neutral(self, request: Request) -> Reply:
         """Send a request with the image and the system prompt of calls without it, to be compared with such a call."""
         system = self.prompts.pack.system_for("blind")
-        return await self.engine.generate(replace(request, image=self.image, image_key=self.key, system=system))
+        return await self.engine.generate(self._seen(request, system))
+
+    def _seen(self, request: Request, system: str | None) -> Request:
+        """Return a request with what the session is about."""
+        return replace(request, image=self.image, image_key=self.key, more=self.more, system=system)
 
     async def answer(self, turn: Turn, *, seed: int, temperature: float | None = None) -> Reply:
         """Answer a question; where its type must be worked out, the reply has the working as `reasoning`.

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL.Image import Image
-
 from synthgen.config.source import ImagesConfig
+from synthgen.ingest.images import Decoded
 from synthgen.stages.generate.asking import AskedQuestion, PreparedImage
 from synthgen.stages.generate.context import GenerateContext
 from synthgen.stages.generate.conversation import Assignment
@@ -261,10 +260,11 @@ def settled_pairs(reasons: Mapping[str, str | None], retry: Set[str]) -> set[str
     return {pair for pair, reason in reasons.items() if score_failure(reason) not in retry}
 
 
-def prepare(pending: PendingImage, image: Image, settings: ImagesConfig) -> PreparedImage:
-    """Return the loaded image of a row as conversations take it."""
-    key = image_key(pending.row, settings)
-    return PreparedImage(image, key, tuple(tag["path"] for tag in pending.row["tags"]), tuple(pending.earlier))
+def prepare(pending: PendingImage, loaded: Decoded, settings: ImagesConfig) -> PreparedImage:
+    """Return the loaded image or set of a row as conversations take it."""
+    key, (first, *more) = image_key(pending.row, settings), loaded.images
+    tags = tuple(tag["path"] for tag in pending.row["tags"])
+    return PreparedImage(first, key, tags, tuple(pending.earlier), tuple(more))
 
 
 def image_key(row: Mapping[str, Any], settings: ImagesConfig) -> str:

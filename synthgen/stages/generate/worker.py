@@ -105,7 +105,7 @@ class GenerateWorker(EngineWorker):
         run.is_whole = await self._in_flight.converse(rows, converse, fail)
 
     async def _converse(self, run: _TaskRun, image: PendingImage, loaded: Decoded) -> None:
-        subject = prepare(image, loaded.image, self._context.images)
+        subject = prepare(image, loaded, self._context.images)
         outcomes = await asyncio.gather(
             or_failed(self._hold(subject, image), lambda failure: Outcome(self._failed_rows(image, failure))),
             or_failed(

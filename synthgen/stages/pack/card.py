@@ -27,7 +27,7 @@ SIZES = (
 )
 COLUMNS = {
     "id": "the sample: a hash of its image and its pairs in order",
-    "images": "one image, decoded to a PIL image by the datasets library",
+    "images": "the image, or all images of a set in order, decoded to PIL images by the datasets library",
     "messages": "the conversation, the image first in the first turn; the form that TRL trains on",
     "image_id": "SHA-256 of the source image's bytes; an image with many turns can be in several samples",
     "width, height": "of the upright image, in pixels",

@@ -18,8 +18,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synthgen import tables
 from synthgen.errors import Damaged, Failure, SynthError, one_line
 from synthgen.ingest.images import Unfit
+from synthgen.ingest.images.sets import is_set_file, members_of
 from synthgen.ingest.load import fetch_images
 from synthgen.ingest.sources import ref_of
 from synthgen.ingest.sources.objects import too_many_bytes
@@ -34,6 +36,7 @@ from synthgen.tables import PACK, SHARD_INDEX
 BATCH = 64  # samples whose images are fetched side by side
 LARGEST = 2 * 10**9  # bytes of an image: Arrow counts those of a column in 32 bits
 COLUMNS = ("image_id", "images", "width", "height")
+Packed = tuple[tuple[str, ImageFile], ...]  # an image, or those of a set in order, each with its image id
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Sample:
 
 def with_images(
     context: PackContext, shard: Shard, samples: Sequence[Sample]
-) -> Iterator[tuple[Sample, ImageFile | Failure]]:
+) -> Iterator[tuple[Sample, Packed | Failure]]:
     """Yield the samples of a shard in order, each with its image or the reason why it has none."""
     if shard.poison:
         failure = Failure("decoder_died", one_line(f"the worker died on this image alone: {shard.why}", 500))
@@ -71,7 +74,7 @@ def with_images(
 
 def _in_order(
     context: PackContext, samples: Sequence[Sample], packed: "_PackedImages", waiting: "_WaitingFiles"
-) -> Iterator[tuple[Sample, ImageFile | Failure]]:
+) -> Iterator[tuple[Sample, Packed | Failure]]:
     """Yield the samples of a batch with their images, one at a time; the samples of one image are neighbours."""
     image_id, image = "", None
     for sample in samples:
@@ -81,7 +84,7 @@ def _in_order(
         yield sample, image
 
 
-def _fetched(context: PackContext, sample: Sample, waiting: "_WaitingFiles") -> ImageFile | Failure:
+def _fetched(context: PackContext, sample: Sample, waiting: "_WaitingFiles") -> Packed | Failure:
     """Return the image of a sample from the files that were fetched for its batch, or from the source."""
     if sample.image_id not in waiting:  # it was to come from a file of the last revision, which is damaged
         _fetch(context, [sample], waiting)
@@ -89,10 +92,19 @@ def _fetched(context: PackContext, sample: Sample, waiting: "_WaitingFiles") -> 
     if isinstance(file, Failure):
         return file
     try:
-        image = make_image_file(file, context.images, context.pack)
+        images = _make_files(sample.image_id, file, context)
     except Unfit as unfit:
         return unfit.failure
-    return too_many_bytes(len(image.data), LARGEST) or image
+    return too_many_bytes(sum(len(image.data) for _, image in images), LARGEST) or images
+
+
+def _make_files(image_id: str, file: bytes, context: PackContext) -> Packed:
+    """Return the file of an image; of a set those of its images, which share the pixels of a resized one."""
+    if not is_set_file(file):
+        return ((image_id, make_image_file(file, context.images, context.pack)),)
+    members = members_of(file)
+    limits = context.images.model_copy(update={"model_pixels": max(1, context.images.model_pixels // len(members))})
+    return tuple((tables.image_id(member), make_image_file(member, limits, context.pack)) for member in members)
 
 
 def _fetch(context: PackContext, samples: Sequence[Sample], waiting: "_WaitingFiles") -> None:
@@ -180,8 +192,8 @@ class _PackedImages:
         self._places: dict[str, tuple[int, int]] = {}  # image id → row group of the open file, row in it
         self._group, self._rows = -1, pa.table({})  # the row group in memory
 
-    def find(self, image_id: str) -> ImageFile | None:
-        """Return an image of the open file or of a later one, or None."""
+    def find(self, image_id: str) -> Packed | None:
+        """Return an image or a set of the open file or of a later one, or None."""
         while image_id in self.ids and image_id not in self._places:
             self._close()  # before the next file is read
             try:
@@ -195,8 +207,9 @@ class _PackedImages:
             self._rows = pa.table({})  # before the next one is read
             self._group, self._rows = group, pa.Table.from_batches(read_batches(self._file, COLUMNS, [group]))
         row = self._rows.slice(place, 1).to_pylist()[0]
-        image = row["images"][0]
-        return ImageFile(image["bytes"], PurePosixPath(image["path"]).suffix, row["width"], row["height"])
+        size = row["width"], row["height"]  # of the first, and no other is asked for
+        paths = [(image["bytes"], PurePosixPath(image["path"])) for image in row["images"]]
+        return tuple((path.stem, ImageFile(data, path.suffix, *size)) for data, path in paths)
 
     def _open(self, data: bytes) -> None:
         self._file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)

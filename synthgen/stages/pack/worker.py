@@ -13,10 +13,10 @@ import pyarrow as pa
 from synthgen.config.turns import WORKED_FORM, with_options
 from synthgen.errors import Failure
 from synthgen.ingest.rights import license_of
+from synthgen.ingest.sources.sets import members_of_set
 from synthgen.stages.memory import MEGABYTE
 from synthgen.stages.pack import redact
-from synthgen.stages.pack.images import Sample, with_images
-from synthgen.stages.pack.metadata import ImageFile
+from synthgen.stages.pack.images import Packed, Sample, with_images
 from synthgen.stages.pack.samples import PackContext, Shard, samples_of
 from synthgen.stages.pack.schema import ParquetFiles, row_bytes, sample_schema
 from synthgen.store import Receipt, RunFolder, StageFolder, TablePart
@@ -31,6 +31,7 @@ from synthgen.tables import (
     UNPACKED,
     changed_counts,
     draw,
+    is_set,
     score_column,
     table,
 )
@@ -66,12 +67,12 @@ def write_shard(context: PackContext, shard: Shard) -> Receipt:
         sample_schema(context.scores), pack.shard_megabytes * MEGABYTE, pack.row_group_megabytes * MEGABYTE
     )
     written, index, unpacked = [], list[Row](), list[Row]()
-    for sample, image in with_images(context, shard, _samples(context, shard)):
+    for sample, images in with_images(context, shard, _samples(context, shard)):
         ids = {"image_id": sample.image_id, "sample_id": sample.sample_id}
-        if isinstance(image, Failure):
-            unpacked.append({**ids, "turns": len(sample.pairs), "reason": image.reason, "detail": image.detail})
+        if isinstance(images, Failure):
+            unpacked.append({**ids, "turns": len(sample.pairs), "reason": images.reason, "detail": images.detail})
             continue
-        row = _row(sample, image, context)
+        row = _row(sample, images, context)
         index.append({**ids, "bytes": row_bytes(row), **{name: row[name] for name in INDEXED}})
         written += [stage.put("data", prefix, data, rows) for data, rows in files.add(row)]
     written += [stage.put("data", prefix, data, rows) for data, rows in files.finish()]
@@ -141,17 +142,17 @@ def _fill(
 # --- a row ------------------------------------------------------------------------------------------------------------
 
 
-def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
+def _row(sample: Sample, images: Packed, context: PackContext) -> Row:
     pairs, planned = sample.pairs, sample.planned
     return {
         "id": sample.sample_id,
-        "images": [{"bytes": image.data, "path": f"{sample.image_id}{image.suffix}"}],
-        "messages": _messages(pairs, context),
+        "images": [{"bytes": image.data, "path": f"{own}{image.suffix}"} for own, image in images],
+        "messages": _messages(pairs, len(images), context),
         "image_id": sample.image_id,
         "object_id": planned["object_id"],
-        "width": image.width,
-        "height": image.height,
-        "uris": [redact.uri(uri, context.root) for uri in planned["uris"]],
+        "width": images[0][1].width,
+        "height": images[0][1].height,
+        "uris": [redact.uri(uri, context.root) for uri in _places(planned)],
         "tags": [{**tag, "tagger": redact.shelf_name(tag["tagger"])} for tag in planned["tags"]],
         **_rights(planned),
         "source": planned["source"],
@@ -167,13 +168,22 @@ def _row(sample: Sample, image: ImageFile, context: PackContext) -> Row:
     }
 
 
-def _messages(pairs: Sequence[Row], context: PackContext) -> list[Row]:
-    """Return the conversation in the form of TRL: the image first in the first turn."""
+def _places(planned: Row) -> list[str]:
+    """Return the places of an image, or of a set and then those of its images in order."""
+    own: list[str] = planned["uris"]
+    if not is_set(planned["uri"]):
+        return own
+    return [*own, *(uri for uri, _, _ in members_of_set(planned["version"]))]
+
+
+def _messages(pairs: Sequence[Row], images: int, context: PackContext) -> list[Row]:
+    """Return the conversation in the form of TRL: the images first in the first turn."""
     messages: list[Row] = []
+    shown = [{"type": "image", "text": None}] * images
     for pair in pairs:
         question, answer = _turn(pair, context)
         asked = {"type": "text", "text": question}
-        messages.append({"role": "user", "content": [asked] if messages else [{"type": "image", "text": None}, asked]})
+        messages.append({"role": "user", "content": [asked] if messages else [*shown, asked]})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return messages
 

@@ -139,6 +139,7 @@ class Assigner:
         presences = {path: kind.thing for path, kind in kinds.items() if kind.thing is not None}
         self._things = ThingSampler(presences, context.rules.nameable(context.leaves), companions)
         groups = [[path for path in presences if presences[path] == presence] for presence in PRESENCES]
+        self._of_sets = np.array([kinds[path].of == "set" for path in self.types], bool)
         self._of_group = [np.array([path in group for path in self.types], bool) for group in groups]
         most = {path: kind.most for path, kind in kinds.items() if kind.most is not None}
         followers = [path for path, kind in kinds.items() if kind.follows]
@@ -162,6 +163,8 @@ class Assigner:
         sights = [self.see(image) for image in images]
         matches = [match for _, match in sights]
         weights = self.weights.matrix(matches)
+        are_sets = np.array([image.is_set for image in images], bool)
+        weights[are_sets[:, None] != self._of_sets[None, :]] = 0  # a question about one image is none about several
         needs_things = np.asarray((weights[:, np.any(self._of_group, axis=0)] > 0).any(axis=1))
         things = [
             self._things.things_of(image.tags) if needs_things[number] else NO_THINGS
@@ -179,7 +182,8 @@ class Assigner:
         for batch in _batches(images):
             weighed = self.weigh(batch)
             for image, match, room, row in zip(batch, weighed.matches, weighed.room, weighed.weights, strict=True):
-                key = (tuple(match.items()), *(room > 0).tolist())  # images with one key have equal weights
+                # Images with one key have equal weights.
+                key = (tuple(match.items()), image.is_set, *(room > 0).tolist())
                 rows += [] if key in counts else [row.copy()]
                 counts[key] = counts.get(key, 0.0) + self._multiple(image)
         weights = np.array(rows).reshape(len(rows), len(self.types))

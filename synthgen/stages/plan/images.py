@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthgen.tables import is_set
+
 UNTAGGED = ""  # counted as the tag of an image without tags
 
 
@@ -28,6 +30,7 @@ class PlannedImage:
     height: int
     license: str | None = None
     source: str | None = None
+    is_set: bool = False
 
 
 def images_of(rows: pa.Table) -> list[PlannedImage]:
@@ -42,7 +45,8 @@ def images_of(rows: pa.Table) -> list[PlannedImage]:
     object_ids, image_ids = (rows.column(name).to_pylist() for name in ("object_id", "image_id"))
     widths, heights = (rows.column(name).fill_null(0).to_pylist() for name in ("width", "height"))
     licenses, sources = pc.struct_field(rows.column("rights"), "license").to_pylist(), rows.column("source").to_pylist()
-    return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights, licenses, sources))
+    are_sets = map(is_set, rows.column("uri").to_pylist())
+    return list(map(PlannedImage, object_ids, image_ids, tags, widths, heights, licenses, sources, are_sets))
 
 
 def seen_tags(tags: Mapping[str, float], leaves: Collection[str], most: int) -> Mapping[str, float]:

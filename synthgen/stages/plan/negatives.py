@@ -73,7 +73,7 @@ class Negatives:
         of_images = np.array([asked.get(image.image_id, 0) for image in images], dtype=np.float64)
         wanted = of_images * self.share / (1 - self.share)
         counts: Indexes = np.floor(wanted + uniforms(words, NUMBER_WORD)).astype(np.int64)
-        return np.where(of_images > 0, counts, 0)
+        return np.where((of_images > 0) & ~np.array([image.is_set for image in images], bool), counts, 0)
 
     def _sure_tags(self, image: PlannedImage) -> Sequence[str]:
         return tuple(present_things(image.tags, self.leaves))

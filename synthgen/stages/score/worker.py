@@ -54,7 +54,7 @@ class ScoreWorker(EngineWorker):
 
         async def converse(object_id: str, loaded: Decoded) -> None:
             image = images[object_id]
-            subject = prepare(image, loaded.image, self._context.images)
+            subject = prepare(image, loaded, self._context.images)
             scoring = conversation.score_again(subject, image.unscored, self._engine, self._conversations)
             outcome = await or_failed(scoring, lambda failure: Outcome([], unscored_rows(image.unscored, failure)))
             self._add(scores, image, outcome.scores)

@@ -11,11 +11,12 @@ from synthgen.ingest.images import Decoded, DecoderPool
 from synthgen.ingest.load import load_images
 from synthgen.ingest.rights import rights_of
 from synthgen.ingest.sources import ref_of
+from synthgen.ingest.sources.sets import member_objects
 from synthgen.stages.tag.context import TagContext
 from synthgen.stages.tag.todo import is_retry, objects_of
 from synthgen.store import Receipt, RunFolder, TablePart
 from synthgen.store.denylist import read_denylist
-from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, changed_counts, count_tagged, table, tags_table
+from synthgen.tables import IMAGES, LIST, OBJECT_TAGS, TAG, changed_counts, count_tagged, is_set, table, tags_table
 from synthgen.taggers import KnownTags, Taggers, prepare_image, read_cached_tags, tag_images
 from synthgen.workers import SerialWorker, Task, keep_to_given_gpus
 
@@ -76,7 +77,7 @@ class TagWorker:
             for row in objects
             if row["object_id"] in cached
             and row["object_id"] not in self._denied.object_ids
-            and cached[row["object_id"]].row["image_id"] not in self._denied.image_ids
+            and self._denied.image_ids.isdisjoint(_contents(cached[row["object_id"]].row))
         ]
         for start in range(0, len(old), self._context.batch):
             metas = {row["object_id"]: row["source_meta"] for row in old[start : start + self._context.batch]}
@@ -94,16 +95,17 @@ class TagWorker:
         batch = _Batch()
         metas = {row["object_id"]: row["source_meta"] for row in objects}
         listed = {row["object_id"]: row for row in objects}
-        for object_id in metas.keys() & self._denied.object_ids:
-            _quarantine(rows[object_id], "purged", "it was purged")
+        gone = {row["object_id"] for row in objects if not self._denied.object_ids.isdisjoint(_objects_in(row))}
+        for object_id in gone:
+            _quarantine(rows[object_id], "purged", "it was purged, or an image of its set was")
         for row in objects:
             if row["refused"]:
                 _quarantine(rows[row["object_id"]], *row["refused"].split(": ", 1))
-        wanted = (row for row in objects if not row["refused"] and row["object_id"] not in self._denied.object_ids)
+        wanted = (row for row in objects if not row["refused"] and row["object_id"] not in gone)
         refs = [ref_of(row) for row in wanted]
         for loaded in load_images(refs, self._context.source, self._decoder, denied_ids=self._denied.image_ids):
             row, image = rows[loaded.object_id], loaded.image
-            row["image_id"] = loaded.image_id
+            row["image_id"], row["members"] = loaded.image_id, list(loaded.members) or None
             item: Any = image
             if isinstance(image, Decoded):
                 _describe(row, image)
@@ -160,6 +162,16 @@ class TagWorker:
 
 def _tags_by(tagger: str, object_id: str, tags: list[dict[str, Any]]) -> dict[str, Any]:
     return {"object_id": object_id, "tags": [tag for tag in tags if tag["tagger"] == tagger]}
+
+
+def _objects_in(listed: Mapping[str, Any]) -> list[str]:
+    """Return the object ids that a row of OBJECTS stands for: its own, and those of the images of a set."""
+    return [listed["object_id"], *(member_objects(listed["version"]) if is_set(listed["uri"]) else ())]
+
+
+def _contents(row: Mapping[str, Any]) -> list[str]:
+    """Return the image ids that a row of IMAGES stands for: its own, and those of the images of a set."""
+    return [row["image_id"], *(row["members"] or ())]
 
 
 def _blank(object_id: str) -> dict[str, Any]:

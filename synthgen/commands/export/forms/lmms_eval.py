@@ -23,7 +23,7 @@ def _schema(facts: Facts) -> pa.Schema:
 
 def _rows(sample: Sample, part: Part) -> Iterator[dict[str, Any]]:
     for turn in sample.turns:
-        if part.single_question(turn) is None:
+        if part.single_question(turn, sample) is None:
             continue
         if turn.form not in GRADED:
             part.leave_out(turn.pair_id, "sentences")

@@ -42,7 +42,7 @@ def _rows(sample: Sample, part: Part) -> Iterator[tuple[str, str]]:
     """Yield the rows of a sample; in each file the first has the image, and the others name that row instead."""
     holders: dict[str, int] = {}
     for turn in sample.turns:
-        pair = part.single_question(turn)
+        pair = part.single_question(turn, sample)
         if pair is None:
             continue
         options = list(pair["options"] or ())

@@ -68,8 +68,10 @@ class _Message(NamedTuple):
     marks: tuple[str, ...]
 
 
-def read_conversation(record: Mapping[str, Any], form: SetForm, rows: RowsConfig) -> Conversation | Failure:
-    """Return the conversation of a record, or why it has none that can be used."""
+def read_conversation(
+    record: Mapping[str, Any], form: SetForm, rows: RowsConfig, images: int = 1
+) -> Conversation | Failure:
+    """Return the conversation of a record with so many images, or why it has none that can be used."""
     if missing := next((name for name in form.turns if name not in record), None):
         return Failure("wrong_form", f"has no field '{missing}', which the form {form.name} has")
     messages = list[_Message]()
@@ -80,14 +82,14 @@ def read_conversation(record: Mapping[str, Any], form: SetForm, rows: RowsConfig
     if failure := _system_fault(messages, rows):
         return failure
     spoken = [message for message in messages if message.role != SYSTEM]
-    if failure := _fault(spoken):
+    if failure := _fault(spoken, images):
         return failure
     turns = tuple(Turn(asked.text, said.text) for asked, said in zip(spoken[::2], spoken[1::2], strict=True))
     first = spoken[0].whole if spoken[0].whole != spoken[0].text else None
     return Conversation(turns, first, _labels(record, len(turns)))
 
 
-def _fault(spoken: Sequence[_Message]) -> Failure | None:
+def _fault(spoken: Sequence[_Message], images: int) -> Failure | None:
     """Return what is wrong with the messages of user and model, or None."""
     if not spoken:
         return Failure("no_conversation", "it has no turn")
@@ -98,16 +100,16 @@ def _fault(spoken: Sequence[_Message]) -> Failure | None:
         return Failure("broken_roles", "its last question has no answer")
     if not all(is_whole_text(text) for message in spoken for text in (message.text, message.whole)):
         return Failure("not_text", "a text in it is not UTF-8")
-    return _mark_fault(spoken)
+    return _mark_fault(spoken, images)
 
 
-def _mark_fault(spoken: Sequence[_Message]) -> Failure | None:
+def _mark_fault(spoken: Sequence[_Message], images: int) -> Failure | None:
+    """Return what is wrong with the marks of images: all stand on one side of the first question, or none is there."""
     first, *others = spoken
-    if len(first.marks) > 1:
-        return Failure(
-            "image_marker", f"its first question has {len(first.marks)} marks of images, and it has one image"
-        )
-    if "inside" in first.marks:
+    if len(first.marks) not in (0, images):
+        has = "one image" if images == 1 else f"{images} images"
+        return Failure("image_marker", f"its first question has {len(first.marks)} marks of images, and it has {has}")
+    if "inside" in first.marks or len(set(first.marks)) > 1:
         return Failure("image_marker", "a mark of an image stands inside of its first question")
     if any(message.marks for message in others):
         return Failure("image_marker", "a mark of an image stands behind its first question")

@@ -44,12 +44,12 @@ class Entry:
     Attributes:
         number: In its file, from 1.
         record: Its fields; a Failure if it cannot be read.
-        image: The image as a listing has it, a path to it, or why it has none that can be used.
+        images: Each as a listing has it, or a path to it; or why there is none that can be used.
     """
 
     number: int
     record: Mapping[str, Any] | Failure
-    image: Listed | str | Failure
+    images: "tuple[Listed | str, ...] | Failure"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read_entries(file: SetFile, form: SetForm, source: SourceConfig) -> Iterator
 def _json_entries(file: SetFile, form: SetForm) -> Iterator[Entry]:
     for row in _json(file):
         record = _record(row)
-        image = record if isinstance(record, Failure) else _path(record.get(form.image))
+        image = record if isinstance(record, Failure) else _paths(record.get(form.image))
         yield Entry(row.number, record, image)
 
 
@@ -142,12 +142,19 @@ def _record(row: Row) -> Mapping[str, Any] | Failure:
     return Failure("row_too_long" if row.fault.endswith(LONG) else "row_unreadable", row.fault)
 
 
+def _paths(value: Any) -> tuple[str, ...] | Failure:
+    """Return the paths of the images that a field names, or why it names none."""
+    paths = list[str]()
+    for each in value if isinstance(value, list) and value else [None if isinstance(value, list) else value]:
+        path = _path(each)
+        if isinstance(path, Failure):
+            return path
+        paths.append(path)
+    return tuple(paths)
+
+
 def _path(value: Any) -> str | Failure:
-    """Return the path of the image that a field names, or why it names none."""
-    if isinstance(value, list):
-        if len(value) > 1:
-            return Failure("several_images", f"it has {len(value)} images")
-        value = value[0] if value else None
+    """Return the path of an image, or why it is none."""
     if isinstance(value, Mapping):
         value = value.get("path")
     if not isinstance(value, str) or not value.strip():
@@ -197,12 +204,10 @@ def _parquet(file: SetFile, form: SetForm, source: SourceConfig) -> Iterator[Ent
         image, number = 0, 0
         for number, record in enumerate(parquet.read_values(table, columns), 1):
             if sizes is None:
-                yield Entry(number, record, _path(record.get(form.image)))
+                yield Entry(number, record, _paths(record.get(form.image)))
                 continue
             size = next(sizes)
-            place = Listed(file.uri, version, image)
-            several = Failure("several_images", f"it has {size} images")
-            yield Entry(number, record, place if size == 1 else several)
+            yield Entry(number, record, tuple(Listed(file.uri, version, image + own) for own in range(size)))
             image += size
 
 
@@ -236,14 +241,17 @@ def _sample_key(item: tars.Member | LeftOut) -> tuple[str, str] | None:
 
 
 def _sample(file: SetFile, number: int, members: list[tars.Member]) -> Entry:
-    first, *others = members
+    first = members[0]
     if not first.name:
         broken = Failure("truncated", tars.what_is_wrong(file.uri, file.fs, first.offset))
         return Entry(number, broken, broken)
-    version = member_version(file.file.version, first.offset)
-    place = Listed(member_uri(file.uri, first.name), version, first.row, first.size)
-    image = Failure("several_images", f"it has {len(members)} images") if others else place
+    images = tuple(_place(file, member) for member in members)
     record = json.loads(first.meta) if first.meta else {}
     if UNREADABLE in record:
-        return Entry(number, Failure("row_unreadable", str(record[UNREADABLE])), image)
-    return Entry(number, record, image)
+        return Entry(number, Failure("row_unreadable", str(record[UNREADABLE])), images)
+    return Entry(number, record, images)
+
+
+def _place(file: SetFile, member: tars.Member) -> Listed:
+    version = member_version(file.file.version, member.offset)
+    return Listed(member_uri(file.uri, member.name), version, member.row, member.size)

@@ -3,7 +3,7 @@
 import itertools
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,9 +27,10 @@ from synthgen.ingest.sources.location import filesystem, parse_location, spell_o
 from synthgen.ingest.sources.manifest import AT_ONCE, BATCH, MISSING, NO_FILE, NO_TEXT, Root, find_file, open_root
 from synthgen.ingest.sources.objects import Item, LeftOut, Listed, meta_json
 from synthgen.ingest.sources.parquet import NotParquet
+from synthgen.ingest.sources.sets import listed_set
 from synthgen.ingest.sources.walk import walk
 from synthgen.store.remote import display_uri, store_errors
-from synthgen.tables import GivenRow
+from synthgen.tables import GivenRow, make_id
 
 SCHEME = "instructions"
 USAGE = "give a file of JSON, JSON lines or Parquet, a tar, or a folder of them"
@@ -170,12 +171,15 @@ def _item(file: SetFile, form: SetForm, root: Root, settings: tuple[SourceConfig
     rows, record = source.rows or RowsConfig(), entry.record
     if isinstance(record, Failure):
         return _refused(file, entry.number, record)
-    if isinstance(entry.image, Failure):
-        return _refused(file, entry.number, entry.image)
-    conversation = read_conversation(record, form, rows)
+    if isinstance(entry.images, Failure):
+        return _refused(file, entry.number, entry.images)
+    if (count := len(entry.images)) > source.group_most:
+        several = f"it has {count:,} images; source.group_most allows {source.group_most}"
+        return _refused(file, entry.number, Failure("several_images", several))
+    conversation = read_conversation(record, form, rows, count)
     if isinstance(conversation, Failure):
         return _refused(file, entry.number, conversation)
-    image = _find(root, entry.image)
+    image = _find_all(root, entry.images, source)
     if isinstance(image, Failure):
         return _refused(file, entry.number, image)
     try:
@@ -185,6 +189,20 @@ def _item(file: SetFile, form: SetForm, root: Root, settings: tuple[SourceConfig
     text = conversation.dump()
     key = json.dumps([image.row, str(record.get("id")), text])
     return replace(image, source_meta=meta, given=GivenRow(key, text))
+
+
+def _find_all(root: Root, images: Sequence[Listed | str], source: SourceConfig) -> Listed | Failure:
+    """Return the image of a row, or its images as a set."""
+    found = list[Listed]()
+    for image in images:
+        place = _find(root, image)
+        if isinstance(place, Failure):
+            return place
+        found.append(place)
+    if len(found) == 1:
+        return found[0]
+    places = [f"{each.uri}#{each.row}" for each in found]
+    return listed_set(make_id("images of a row", *places)[:16], found, place_of(source))
 
 
 def _find(root: Root, image: Listed | str) -> Listed | Failure:

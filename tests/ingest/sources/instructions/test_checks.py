@@ -8,6 +8,7 @@ import pytest
 
 from synthgen.errors import UserMistake
 from synthgen.ingest.sources.instructions.json_list import CHUNK
+from synthgen.ingest.sources.sets import members_of_set
 from synthgen.tables.reasons import ROW_REASONS
 from tests.fixtures.instructions import (
     TURNS,
@@ -50,7 +51,12 @@ ROWS: list[tuple[Any, str]] = [
     (llava([]), "no_image"),
     (llava(7), "no_image"),
     (llava("data:image/png;base64,AAAA"), "no_image"),
-    (llava(["0.jpg", "1.jpg"]), "several_images"),
+    (llava(["0.jpg", "1.jpg"]), "image_marker"),
+    (llava(["0.jpg", "1.jpg"], mark="<image>\n<image>\n"), ""),
+    (llava(["0.jpg", "1.jpg"], mark=""), ""),
+    (llava(["0.jpg", "1.jpg"], mark="<image>\n", turns=(("What?<image>", "A field."),)), "image_marker"),
+    (llava(["0.jpg", "missing.jpg"], mark=""), "unreadable"),
+    (llava(["0.jpg"] * 9, mark=""), "several_images"),
     (llava("../0.jpg"), "path_refused"),
     (llava("/etc/hostname"), "path_refused"),
     (llava("link/0.jpg"), "path_refused"),
@@ -106,16 +112,29 @@ def test_the_checks_hold_for_images_inside_of_files(folder: Path) -> None:
         "messages": [messages(parts=True), messages(parts=True), messages(parts=True), [messages(parts=True)[1]]],
     }
     place = write_parquet(folder / "set.parquet", columns)
-    assert refusals(place) == ["", "several_images", "", "broken_roles"]
+    assert refusals(place) == ["", "image_marker", "", "broken_roles"]
     rows = listed(place)
     assert [rows[0].row, rows[2].row] == [0, 3]  # a list without an image counts as one, which has no bytes
+
+
+def test_a_row_with_several_images_is_a_set_of_them_in_order(folder: Path) -> None:
+    rows = [llava(["1.jpg", "0.jpg"], mark="<image>\n<image>\n"), llava(["0.jpg", "1.jpg"], mark="")]
+    first, second = listed(write_json(folder / "set.json", rows))
+    assert [Path(uri).name for uri, _, _ in members_of_set(first.version)] == ["1.jpg", "0.jpg"]
+    assert turns_of(first) == list(TURNS) and first.uri != second.uri
+    parts = messages(parts=True)
+    several = [{**parts[0], "content": [parts[0]["content"][0], *parts[0]["content"]]}, *parts[1:]]
+    data = [(folder / name).read_bytes() for name in ("0.jpg", "1.jpg")]
+    columns = {"images": [data[:1], data], "messages": [parts, several]}
+    one, both = listed(write_parquet(folder / "set.parquet", columns))
+    assert (one.row, [row for _, _, row in members_of_set(both.version)]) == (0, [1, 2])
 
 
 def test_a_tar_gives_a_row_for_each_sample_and_one_where_it_breaks_off(folder: Path) -> None:
     data, text = (folder / "0.jpg").read_bytes(), json.dumps({"messages": messages(parts=True)}).encode()
     members = {"a.jpg": data, "a.json": text, "b.jpg": data, "c.jpg": data, "c.json": b"{", "d.0.jpg": data}
     place = write_tar(folder / "set.tar", {**members, "d.1.jpg": data, "d.json": text, "e.jpg": data, "e.json": text})
-    assert refusals(place) == ["", "wrong_form", "row_unreadable", "several_images", ""]
+    assert refusals(place) == ["", "wrong_form", "row_unreadable", "image_marker", ""]
     cut = folder / "cut.tar"
     whole = place.read_bytes()
     cut.write_bytes(whole[: whole.index(b"e.json") + 600])
