@@ -64,6 +64,11 @@ class SourceConfig(PlaceConfig):
             return {None: self}
         return {name: SourceConfig(**place.model_dump()) for name, place in self.named.items()}
 
+    @property
+    def most_images(self) -> int:
+        """How many images an object can have; more than 1 where a place makes sets of images."""
+        return max([1, *(place.group_most for place in self.places.values() if place.group_by)])
+
     def place(self, name: str | None) -> "SourceConfig":
         """Return the place that an object was listed from.
 

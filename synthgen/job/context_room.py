@@ -11,7 +11,6 @@ from synthgen.engines.image_tokens import ImageRule, bound_images, images_of
 from synthgen.engines.kinds import kind_of
 from synthgen.engines.model_files import read_model_files
 from synthgen.job.job import WITH_MODELS
-from synthgen.job.sets import most_of_a_set
 from synthgen.stages.contract import Job
 from synthgen.stages.generate.scoring import call_keys
 from synthgen.tables import GENERATE, SCORE
@@ -95,7 +94,7 @@ class _Calls:
 def _calls(job: Job, stages: Container[str]) -> Iterator[_Calls]:
     """Yield the calls to each model of a job; two that work with one engine settings are two."""
     sizes = tuple(call_sizes(job.definitions.prompts))
-    images, pixels = most_of_a_set(job.pipeline.source), job.pipeline.images.model_pixels
+    images, pixels = job.pipeline.source.most_images, job.pipeline.images.model_pixels
     asking = tuple(size for size in sizes if size.is_ask)
     for number, (model, engine) in enumerate(job.engines if GENERATE.typed in stages else ()):
         own = asking if job.asking and number == 0 else sizes

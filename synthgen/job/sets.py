@@ -5,19 +5,13 @@ from collections.abc import Iterator
 from synthgen.config.engine import EngineConfig
 from synthgen.config.pipeline import Pipeline
 from synthgen.config.prompt_pack import Prompts
-from synthgen.config.source import SourceConfig
 from synthgen.config.strict_yaml import Document, KeyPath
 from synthgen.engines.kinds import kind_of
 
 
-def most_of_a_set(source: SourceConfig) -> int:
-    """Return how many images a set can have; 1 if no place groups its images."""
-    return max([1, *(place.group_most for place in source.places.values() if place.group_by)])
-
-
 def faults(document: Document, pipeline: Pipeline, prompts: Prompts) -> Iterator[str]:
     """Yield what sets of images need and a pipeline lacks, with the line of the setting."""
-    most = most_of_a_set(pipeline.source)
+    most = pipeline.source.most_images
     if most == 1:
         return
     place: KeyPath = ("source", "group_by")

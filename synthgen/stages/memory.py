@@ -53,7 +53,8 @@ def pack_bytes(pipeline: Pipeline) -> int:
     """
     images, pack = pipeline.images, pipeline.pack
     waiting = PACK_WAITING_BYTES + images.max_bytes
-    largest = max(images.max_bytes, int(PNG_BYTES_PER_PIXEL * images.max_pixels))
+    pixels = pipeline.source.most_images * images.max_pixels
+    largest = max(images.max_bytes, int(PNG_BYTES_PER_PIXEL * pixels))
     group = max(pack.row_group_megabytes * MEGABYTE, largest)
     shard = max(pack.shard_megabytes * MEGABYTE, largest)
     encoding = PACK_BYTES_PER_PIXEL * images.max_pixels

@@ -1,6 +1,7 @@
 """Sets of images in a real engine and in training: two images of one set stand before every question about it."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,13 +19,14 @@ from synthgen.train.encode import IGNORED, Encoder
 from tests.fixtures.runs import opened, rows
 from tests.fixtures.tiny_vlm import row
 from tests.zoo.checkpoints import FAMILIES, checkpoint, images
+from tests.zoo.conftest import EVERY
 from tests.zoo.interview import ENVIRONMENT, GPUS, OPTIONS
 from tests.zoo.test_everyday import settings, synth
 from tests.zoo.test_training import TURNS, USUAL
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 FAMILY = "qwen2.5-vl"
-SETTINGS = TrainConfig(steps=1, batch=2, learning_rate=1e-3, workers=1, model_pixels=200_000)
+SETTINGS = TrainConfig(steps=1, batch=2, learning_rate=1e-3, workers=1, model_pixels=200_000, max_tokens=16_384)
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -54,6 +56,7 @@ def albums(folder: Path) -> Path:
 
 
 @pytest.mark.engine
+@pytest.mark.skipif(not os.environ.get(EVERY), reason="`make zoo` starts this engine")
 def test_a_run_asks_about_two_images_at_once_and_trains_on_them(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     out, model = tmp_path / "out", checkpoint(FAMILY)
