@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from synthgen import __version__
-from synthgen.cli import imports, library, models, results, runs
+from synthgen.cli import imports, library, models, repairs, results, runs
 from synthgen.cli.door import run_command
 from synthgen.cli.usage import Commands, run_app
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(runs.app)
+app.add_typer(repairs.app)
 app.add_typer(imports.app)
 app.add_typer(results.app)
 app.add_typer(models.app)

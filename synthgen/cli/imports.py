@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from synthgen.cli.options import JsonOption, OnSource, OutOption, OwnPipelineOption, SetOption
-from synthgen.cli.runs import STAGE_NAMES, show_run
+from synthgen.cli.outcome import show_run
+from synthgen.cli.runs import STAGE_NAMES
 from synthgen.console import show_text
 
 app = typer.Typer()
