@@ -22,7 +22,6 @@ def with_override(document: Document, override: str) -> Document:
     """
     typed = f"--set {one_line(redact(override), LONGEST_TYPED)}"
     dotted, equals, text = override.partition("=")
-    keys = keys_of(dotted)
     if not equals or not all(dotted.split(".")):
         raise UserMistake(f"{typed}: write it as section.key=value")
     if not is_whole_text(override):
@@ -34,6 +33,7 @@ def with_override(document: Document, override: str) -> Document:
         raise UserMistake(f"{typed}: the value is not valid YAML ({reason}); put it in quotes if it is text") from error
     if parsed.faults:
         raise UserMistake(f"{typed}: a key of the value is given twice")
+    keys = keys_of(dotted, is_bound=bool(text) and not isinstance(parsed.values, Mapping))
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != keys}
     for depth in range(1, len(keys) + 1):
         lines.setdefault(keys[:depth], typed)
@@ -41,13 +41,18 @@ def with_override(document: Document, override: str) -> Document:
     return replace(document, values=_replace_at(document.values, keys, value, typed), lines=lines)
 
 
-def keys_of(dotted: str) -> tuple[str, ...]:
-    """Return the keys that lead to a setting; the score of a pass in `select.keep.second.answer.min` is one of them."""
+def keys_of(dotted: str, is_bound: bool = False) -> tuple[str, ...]:
+    """Return the keys that lead to a setting; the score of a pass in `select.keep.second.answer.min` is one of them.
+
+    Args:
+        dotted: The keys with dots between them.
+        is_bound: The value is that of one bound and no section, so that the last key of a threshold names the bound.
+    """
     keys = tuple(dotted.split("."))
     start = 3 if keys[:1] == ("views",) else 2  # the keys of a threshold are below `select.keep` or `views.NAME.keep`
     if keys[start - 1 : start] != ("keep",) or keys[0] not in ("select", "views"):
         return keys
-    ends = keys[-1:] if keys[-1] in BOUNDS else ()
+    ends = keys[-1:] if keys[-1] in BOUNDS or (is_bound and len(keys) > start + 1) else ()
     name = ".".join(keys[start : len(keys) - len(ends)])
     return (*keys[:start], *filter(None, [name]), *ends)
 

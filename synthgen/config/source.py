@@ -27,6 +27,13 @@ class PlaceConfig(Section):
     group_by: str | None = None  # images of one sample: a pattern of uris with a group named `set`, or a column
     group_most: int = Field(default=8, ge=2, le=32)  # images of one set; a larger one is left out, and counted
 
+    @field_validator("sidecar")
+    @classmethod
+    def _check_sidecar(cls, value: str | None) -> str | None:
+        if value and "." not in value:
+            raise ValueError(f"is no suffix, which has a dot; did you mean '.{value}'?")
+        return value
+
     @field_validator("group_by")
     @classmethod
     def _check_group_by(cls, value: str | None) -> str | None:

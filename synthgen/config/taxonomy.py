@@ -224,6 +224,10 @@ def nearest_pattern(pattern: str, known: Sequence[str]) -> str:
         names = [path.rpartition("/")[2] for path in paths] if before else paths
         if suggestion := did_you_mean(pattern, {f"{before}{name}{after}" for name in names}):
             return suggestion.rstrip()
+    root, has_more, _ = pattern.partition("/")
+    roots = sorted({path.partition("/")[0] for path in known})
+    if has_more and "*" not in root and root not in roots and not did_you_mean(pattern, known):
+        return f"none is below '{root}': {nearest(root, roots)}"
     return nearest(pattern, known)
 
 

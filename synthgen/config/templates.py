@@ -6,8 +6,23 @@ from typing import Any
 from jinja2 import StrictUndefined, Template
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+from synthgen.errors import nearest
+
+
+class _Undefined(StrictUndefined):
+    """What a template names and is not there; the message has no name of a class in it."""
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_obj is missing or self._undefined_hint:
+            return super()._undefined_message
+        parts = [name for name in dir(self._undefined_obj) if name.islower() and not name.startswith(("_", "model_"))]
+        return f"nothing is called '{self._undefined_name}' there: {nearest(str(self._undefined_name), parts)}"
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=_Undefined, keep_trailing_newline=True, autoescape=False)
 
 
 def render(text: str, **values: Any) -> str:

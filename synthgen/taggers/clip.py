@@ -12,9 +12,10 @@ embeddings give the same tags as the images would.
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -263,15 +264,33 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
         weights = file.pretrained if is_listed or not spec.weights else spec.weights
         options = _training_options(name, file.pretrained or "", is_file=spec.weights is not None)
         # Without `require_pretrained` open_clip replaces weights that it does not find by random ones.
-        model, _, transform = open_clip.create_model_and_transforms(
-            name, pretrained=weights, require_pretrained=True, **options
-        )
+        with _quiet_root():
+            model, _, transform = open_clip.create_model_and_transforms(
+                name, pretrained=weights, require_pretrained=True, **options
+            )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
         if fault := download_fault(spec):
             raise UserMistake(fault) from error
         reason = one_line(str(error).strip() or error, 500)
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
+
+
+@contextmanager
+def _quiet_root() -> Iterator[None]:
+    """Keep what open_clip logs without a logger of its own off the terminal: its errors say the same again."""
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    root = logging.getLogger()
+    root.addFilter(drop)
+    root.addHandler(nothing := logging.NullHandler())  # without a handler, `logging.error` would add one
+    try:
+        yield
+    finally:
+        root.removeHandler(nothing)
+        root.removeFilter(drop)
 
 
 def _training_options(name: str, pretrained: str, is_file: bool) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def test_the_last_of_two_overrides_counts_and_other_settings_stay() -> None:
             r"select.forbidden=['(.)\1']",
             r"select.forbidden: '(.)\\1' is not a valid RE2 regular expression: invalid escape sequence: \1",
         ),
+        ("select.keep.answer.mim=1", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
+        ("source.sidecar=json", "source.sidecar: is no suffix, which has a dot; did you mean '.json'?"),
         ("select.keep={answer: {mim: 1}}", "unknown key 'mim' in select.keep.answer: did you mean 'min'?"),
         (
             "select.keep={blind: {forms: [shrt]}}",

@@ -119,7 +119,7 @@ def test_a_template_cannot_reach_python_or_change_its_variables(escape: str) -> 
         ),
         (
             "Ask {{ n }} about {{ type.name }} => {{ n }} {{ type.nmae }}",
-            "ask.text: the template fails: 'synthgen",
+            "ask.text: the template fails: nothing is called 'nmae' there: did you mean 'name'?",
         ),
         (
             "Ask {{ n }} about => {{ 1 // (n - 1) }}",
