@@ -172,6 +172,11 @@ def test_an_unparsable_reply_fails_with_a_detail(reply: str, detail: str) -> Non
     assert isinstance(result, Failure) and result.reason == "unparsable" and detail in result.detail
 
 
+def test_the_fault_of_json_is_told_of_the_whole_where_a_text_holds_an_end_of_thoughts() -> None:
+    result = read('{"questions": ["Is it \\text or </think>\\n here?"]}', "json", False)
+    assert isinstance(result, Failure) and "\\text can be LaTeX" in result.detail
+
+
 @pytest.mark.parametrize(
     "options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None]
 )
