@@ -324,6 +324,13 @@ def test_options_come_in_the_order_of_the_draws_with_the_letter_of_the_right_one
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_options_that_are_letters_of_the_image_stand_beside_their_own(order: list[float]) -> None:
+    """Otherwise "B" is the letter of one option and the words of another."""
+    asked = Question("Which panel?", ("C", "A", "D", "B"), right="C")
+    assert shuffled(asked, order) == (Question("Which panel?", ("A", "B", "C", "D"), right="C"), "C")
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_a_shuffle_keeps_every_option_and_its_letter_is_that_of_the_right_one(order: list[float]) -> None:
     question, letter = shuffled(RIGHT, order)
     assert letter and sorted(question.options) == sorted(RIGHT.options)
