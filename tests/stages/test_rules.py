@@ -424,6 +424,40 @@ def test_an_answer_that_repeats_the_question_is_dropped(question: str, answer: s
     assert "repeats_question" in broken(question, answer)
 
 
+SIBLINGS = {
+    "Ukrainian": "Якого кольору великий автобус, що стоїть перед вокзалом, і скільки в ньому місць?",
+    "Russian": "Какого цвета большой автобус, который стоит рядом с этим вокзалом, и сколько в нём людей?",
+    "Persian": "رنگ اتوبوس بزرگی که جلوی ایستگاه ایستاده چیست؟",
+    "Arabic": "ما لون الحافلة الكبيرة التي تقف أمام المحطة؟",
+    "Urdu": "اسٹیشن کے سامنے کھڑی بڑی بس کا رنگ کیا ہے؟",
+    "Spanish": "¿De qué color es el autobús grande que está delante de la estación?",
+    "French": "Quelle est la couleur du grand bus qui est devant la gare ?",
+    "Romanian": "Ce culoare are autobuzul mare care este în fața gării și nu pleacă?",
+    "Italian": "Di che colore è il grande autobus che si trova davanti alla stazione e non parte?",
+}
+
+
+@pytest.mark.parametrize(
+    ("planned", "written"),
+    [
+        ("Ukrainian", "Russian"), ("Russian", "Ukrainian"), ("Persian", "Arabic"), ("Urdu", "Arabic"),
+        ("Arabic", "Persian"), ("Arabic", "Urdu"), ("Portuguese", "Spanish"), ("Romanian", "French"),
+        ("Italian", "Spanish"), ("French", "Spanish"), ("Catalan", "Italian"),
+    ],
+)  # fmt: skip
+def test_a_language_that_shares_script_and_words_with_the_planned_one_is_another(planned: str, written: str) -> None:
+    assert "wrong_language" in broken(SIBLINGS[written], language=planned)
+
+
+def test_one_word_again_and_again_is_no_other_language() -> None:
+    assert "wrong_language" not in broken("Hava sakin mi, neşeli mi, kasvetli mi, gergin mi?", language="Turkish")
+
+
+@pytest.mark.parametrize("language", SIBLINGS)
+def test_a_language_is_not_taken_for_one_that_shares_its_script_and_words(language: str) -> None:
+    assert "wrong_language" not in broken(SIBLINGS[language], SIBLINGS[language], language=language)
+
+
 def test_a_question_may_ask_for_an_answer_on_a_sheet_but_not_bring_its_own() -> None:
     assert "answer_in_question" not in broken('What is written after "Answer:" on the sheet?')
     assert "answer_in_question" not in broken("写着“答案：”的地方是什么？", language="Chinese")
