@@ -198,8 +198,9 @@ class Prompts:
 def _spellings(added: Collection[Any]) -> set[str]:
     """Return the tokens of a tokenizer that no text may spell.
 
-    Not every tokenizer calls all of its own special: InternVL's does not "<video>". The marks that GLM puts around an
-    answer are left out, because a reply that is given has them as its own.
+    Not every tokenizer calls all of its own special: InternVL's does not "<video>", nor some of DeepSeek's the token
+    that begins the user's turn. The marks that GLM puts around an answer are left out, because a reply that is given
+    has them as its own.
     """
     usual = {str(token) for token in added if USUAL.fullmatch(str(token))}
     return {str(token) for token in added if token.special} | (usual - {"<|begin_of_box|>", "<|end_of_box|>"})
