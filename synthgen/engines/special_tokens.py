@@ -12,6 +12,7 @@ BREAK = "\u200b"  # zero-width space
 USUAL = re.compile(
     r"<[|\uff5c][\w\u2581]{1,40}[|\uff5c]>|<\|\w{1,20}>|<\w{1,20}\|>|</?s>|<<?/?SYS>>"
     r"|<(?:bos|eos|pad|unk|sop|eop|IMG_CONTEXT|end_of_utterance|fake_token_around_image|global-img)>"
+    r"|\[\|\w{1,40}\|\]|<(?:[BE]OS|PAD|UNK|MASK_\w)_TOKEN>|<(?:image|video)_placeholder>|<(?:begin|end)_of_(?:image|text)>"
     r"|<row_\d{1,3}_col_\d{1,3}>|<im_(?:patch|start|end|col)>|</?(?:image|img|video|slice|image_id|box|quad|ref|point)>"
     r"|<(?:start|end)_of_(?:turn|image|audio)>|<(?:image|audio)_soft_token>"
     r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|ARGS"

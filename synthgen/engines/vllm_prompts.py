@@ -5,7 +5,7 @@ chat with works, and no call pays for templating.
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 from synthgen.console import note
 from synthgen.engines import thoughts
 from synthgen.engines.protocol import Request
-from synthgen.engines.special_tokens import SpecialTokens
+from synthgen.engines.special_tokens import USUAL, SpecialTokens
 from synthgen.errors import ModelUnavailable, one_line
 
 MARKER = "\u241e7f3a the text \u241e"
@@ -51,8 +51,7 @@ class Prompts:
         self._frames: dict[tuple[str | None, int], Frame] = {}
         self._label_faults: dict[tuple[str, ...], str | None] = {}
         added = getattr(self._tokenizer, "added_tokens_decoder", None)  # of Hugging Face's tokenizers
-        spellings = None if added is None else {str(token) for token in added.values() if token.special}
-        self.special = SpecialTokens(spellings)
+        self.special = SpecialTokens(None if added is None else _spellings(added.values()))
         self.end = ""  # the token that ends a reply
 
     async def prepare(self) -> None:
@@ -194,6 +193,17 @@ class Prompts:
                 f"model {self._model}: its chat template does not take an image and a text: {one_line(error)}"
             ) from error
         return str(rendered["prompt"])
+
+
+def _spellings(added: Collection[Any]) -> set[str]:
+    """Return the tokens of a tokenizer that no text may spell.
+
+    Not every tokenizer calls all of its own special: InternVL's does not "<video>", nor some of DeepSeek's the token
+    that begins the user's turn. The marks that GLM puts around an answer are left out, because a reply that is given
+    has them as its own.
+    """
+    usual = {str(token) for token in added if USUAL.fullmatch(str(token))}
+    return {str(token) for token in added if token.special} | (usual - {"<|begin_of_box|>", "<|end_of_box|>"})
 
 
 def _text(text: str) -> dict[str, str]:

@@ -172,6 +172,11 @@ def test_an_unparsable_reply_fails_with_a_detail(reply: str, detail: str) -> Non
     assert isinstance(result, Failure) and result.reason == "unparsable" and detail in result.detail
 
 
+def test_the_fault_of_json_is_told_of_the_whole_where_a_text_holds_an_end_of_thoughts() -> None:
+    result = read('{"questions": ["Is it \\text or </think>\\n here?"]}', "json", False)
+    assert isinstance(result, Failure) and "\\text can be LaTeX" in result.detail
+
+
 @pytest.mark.parametrize(
     "options", [["a", "b", "c"], ["a", "b", "c", "d", "e"], ["a", "b", "c", ""], ["a", "b", "c", 4], "abcd", None]
 )
@@ -316,6 +321,13 @@ def test_options_come_in_the_order_of_the_draws_with_the_letter_of_the_right_one
     order: list[float], options: tuple[str, ...], letter: str
 ) -> None:
     assert shuffled(RIGHT, order) == (Question("Which?", options, "red", "a bus"), letter)
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_options_that_are_letters_of_the_image_stand_beside_their_own(order: list[float]) -> None:
+    """Otherwise "B" is the letter of one option and the words of another."""
+    asked = Question("Which panel?", ("C", "A", "D", "B"), right="C")
+    assert shuffled(asked, order) == (Question("Which panel?", ("A", "B", "C", "D"), right="C"), "C")
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))

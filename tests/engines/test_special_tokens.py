@@ -32,6 +32,8 @@ def test_text_that_spells_none_stays_as_it_is(text: str) -> None:
         "<image_soft_token>", "<img>", "</img>", "[IMG_BREAK]", "[IMG_END]", "[TOOL_CALLS]", "[THINK]", "[/THINK]",
         "<fake_token_around_image>", "<global-img>", "<row_1_col_1>", "</image>", "<slice>", "<image_id>", "[gMASK]",
         "<sop>", "<|turn>", "<turn|>", "<<SYS>>", "<</SYS>>", "<im_patch>", "<video>", "<|channel>",
+        "<\uff5cUser\uff5c>", "[|endofturn|]", "<|END_OF_TURN_TOKEN|>", "<EOS_TOKEN>", "<image_placeholder>",
+        "<|image_1|>",
     ],
 )  # fmt: skip
 def test_the_usual_spellings_are_broken_where_the_tokenizer_is_not_known(text: str) -> None:

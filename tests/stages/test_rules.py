@@ -424,9 +424,61 @@ def test_an_answer_that_repeats_the_question_is_dropped(question: str, answer: s
     assert "repeats_question" in broken(question, answer)
 
 
+SIBLINGS = {
+    "Ukrainian": "Якого кольору великий автобус, що стоїть перед вокзалом, і скільки в ньому місць?",
+    "Russian": "Какого цвета большой автобус, который стоит рядом с этим вокзалом, и сколько в нём людей?",
+    "Persian": "رنگ اتوبوس بزرگی که جلوی ایستگاه ایستاده چیست؟",
+    "Arabic": "ما لون الحافلة الكبيرة التي تقف أمام المحطة؟",
+    "Urdu": "اسٹیشن کے سامنے کھڑی بڑی بس کا رنگ کیا ہے؟",
+    "Spanish": "¿De qué color es el autobús grande que está delante de la estación?",
+    "French": "Quelle est la couleur du grand bus qui est devant la gare ?",
+    "Romanian": "Ce culoare are autobuzul mare care este în fața gării și nu pleacă?",
+    "Italian": "Di che colore è il grande autobus che si trova davanti alla stazione e non parte?",
+}
+
+
+@pytest.mark.parametrize(
+    ("planned", "written"),
+    [
+        ("Ukrainian", "Russian"), ("Russian", "Ukrainian"), ("Persian", "Arabic"), ("Urdu", "Arabic"),
+        ("Arabic", "Persian"), ("Arabic", "Urdu"), ("Portuguese", "Spanish"), ("Romanian", "French"),
+        ("Italian", "Spanish"), ("French", "Spanish"), ("Catalan", "Italian"),
+    ],
+)  # fmt: skip
+def test_a_language_that_shares_script_and_words_with_the_planned_one_is_another(planned: str, written: str) -> None:
+    assert "wrong_language" in broken(SIBLINGS[written], language=planned)
+
+
+def test_one_word_again_and_again_is_no_other_language() -> None:
+    assert "wrong_language" not in broken("Hava sakin mi, neşeli mi, kasvetli mi, gergin mi?", language="Turkish")
+
+
+@pytest.mark.parametrize("language", SIBLINGS)
+def test_a_language_is_not_taken_for_one_that_shares_its_script_and_words(language: str) -> None:
+    assert "wrong_language" not in broken(SIBLINGS[language], SIBLINGS[language], language=language)
+
+
 def test_a_question_may_ask_for_an_answer_on_a_sheet_but_not_bring_its_own() -> None:
     assert "answer_in_question" not in broken('What is written after "Answer:" on the sheet?')
+    assert "answer_in_question" not in broken("写着“答案：”的地方是什么？", language="Chinese")
     assert "answer_in_question" in broken("What is it? Answer: a dog")
+
+
+@pytest.mark.parametrize(
+    ("question", "language"),
+    [
+        ("这是什么颜色？答案：红色", "Chinese"),
+        ("これは何ですか？\n答え：犬", "Japanese"),
+        ("이것은 무엇입니까? 정답: 개", "Korean"),
+        ("Welche Farbe hat der Bus? Antwort: rot", "German"),
+        ("Quelle est la couleur ? Réponse : rouge", "French"),
+        ("¿De qué color es? (Respuesta: rojo)", "Spanish"),
+        ("Какого цвета автобус? Ответ: красный", "Russian"),
+        ("ما لون الحافلة؟ الإجابة: أحمر", "Arabic"),
+    ],
+)
+def test_a_question_of_any_language_does_not_bring_its_answer(question: str, language: str) -> None:
+    assert "answer_in_question" in broken(question, language=language)
 
 
 @pytest.mark.parametrize(
@@ -498,6 +550,14 @@ def test_the_option_counts_where_yes_or_no_is_chosen_by_letter() -> None:
         ["red", "red.", "blue", "green"],
         ["red", "blue (correct)", "green", "pink"],
         ["red", "blue ✓", "green", "pink"],
+        ["red", "**blue**", "green", "pink"],
+        ["red ✗", "blue", "green ❌", "pink ✗"],
+        ["red (wrong)", "blue", "green (incorrect)", "pink (wrong)"],
+        ["红（错误）", "蓝", "绿（错误）", "灰（错误）"],
+        ["red", "Correct: blue", "green", "pink"],
+        ["red", "blue <-- correct answer", "green", "pink"],
+        ["red", "blue", "green", "red\u200b"],
+        ["café", "blue", "green", "cafe\u0301"],
         ["red", "blue", "green", "pink Answer: B"],
         ["rot", "blau (richtig)", "grün", "rosa"],
         ["红", "蓝（正确）", "绿", "粉"],
@@ -512,6 +572,9 @@ def test_options_that_say_the_same_or_which_is_right_are_a_broken_choice(options
     [
         ["a", "A", "b", "B"],
         ["✓", "✗", "○", "△"],
+        ["auto-correct", "spell check", "search", "replace"],
+        ["**red**", "**blue**", "**green**", "**pink**"],
+        ["x²", "x2", "2x", "x"],
         ["SALE", "Answer: none", "correct", "right"],
         ["1.5", "15", "1,5", "-15"],
         ["turn left", "turn right", "go on", "stop"],

@@ -57,6 +57,19 @@ def test_a_question_that_spells_special_tokens_has_none(name: str) -> None:
     assert spelled == plain
 
 
+def test_a_token_that_a_tokenizer_does_not_call_special_is_not_spelled_either() -> None:
+    llm = RenderedLlm("internvl3")
+    assert FAMILIES["internvl3"].vocabulary.plain == ("<video>",)
+    assert sent(llm, replace(ASK, text="What does <video> do?"))
+    assert special_tokens(llm, llm.prompts[0], ("<video>",)) == []
+
+
+def test_the_marks_that_a_model_puts_around_its_answer_stay_tokens_where_the_answer_is_given() -> None:
+    llm, marks = RenderedLlm("glm-4.1v"), ("<|begin_of_box|>", "<|end_of_box|>")
+    assert sent(llm, replace(ASK, given="42".join(marks)))
+    assert special_tokens(llm, llm.prompts[0], marks) == list(marks)
+
+
 @pytest.mark.parametrize("name", USUAL)
 def test_a_given_reply_that_spells_special_tokens_has_none(name: str) -> None:
     special = FAMILIES[name].vocabulary.special

@@ -45,6 +45,7 @@ _MARK = re.compile(
     (
         rf"(?:^|(?<=[.!?。！？，*])|(?<=\. )|(?<=^- ))[ \t]*{_BOLD}[ \t]*(?:{_WORDS}){_BOLD}[ \t]*{_COLON}(?={_BOLD}[ "
         rf"\t]*(.*)$)"
+        rf"|【(?:{_WORDS})】{_COLON}?|^[ \t]*#+[ \t]*(?:{_WORDS})[ \t]*$"  # without a colon: brackets, a heading
     ),
     re.IGNORECASE | re.MULTILINE,
 )

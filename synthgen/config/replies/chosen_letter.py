@@ -15,6 +15,8 @@ _NEGATIVE = {first + place: letter for first in (0x1F150, 0x1F170) for place, le
 _ALIKE = dict(zip("АБСΑΒΔأابجدאבגד甲乙丙丁", "ABCABDAABCDABCDABCD", strict=True))
 _FOREIGN = "".join(_ALIKE)
 _QUOTES = "\"'“”‘’«»「」『』【】"
+# Marks of direction, spaces without width and the like, which nobody sees.
+_UNSEEN = re.compile(r"[\x00\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0e\ufe0f\ufeff]")
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf|mathbb|fbox)\s*\{([^{}]*)\}")
 _AROUND = rf"[\s*_`{_QUOTES}\[\]{{}}()<>$#.:,;\\-]*"  # around a letter, without a meaning of its own
 _BEFORE = r"[\s*_`\"'“‘«「『【\[({<$#]*"
@@ -40,6 +42,14 @@ _TWO = re.compile(
     r"[*_`\"'“「『【(\[\s]*(?:[Oo]ption )?[A-H](?![A-Za-z'’])"
 )
 _TWO_FIRST = re.compile(rf"{_AROUND}{_TWO.pattern}")
+# "The answer is A. Wait, it is B.": what comes behind such words may take the letter back.
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|actually|correction|hold on|scratch that|on second thought|i was wrong|i made a mistake|moment|espera"
+    r"|attends|en fait|aspetta|постой|на самом деле)\b|[?][\s*_]+(?:no|nein|non|não|нет)\b"
+    r"|等等|等一下|不对|不對|更正|いや、|待って|訂正|잠깐|아니,",
+    re.IGNORECASE,
+)
+_SINGLE = re.compile(r"(?<![A-Za-z'’])(?:([B-H])(?![A-Za-z'’])|(A)(?=[^\w\s]|\s*$))")
 _ALONE = re.compile(r"^[^\w\n]*([A-H])[^\w\n]*$", re.MULTILINE)  # a letter on a line of its own
 _OPTION = (
     r"\b(?:option|choice|opción|opcion|opção|alternativa|letra|letter|lettre|lettera|opzione|buchstabe|вариант|"
@@ -96,7 +106,8 @@ def letter_of(answer: str, is_cut_off: bool = False) -> str | None:
 
     "B", "(b)", "**B**", "B. a red car", "B — because …", "The answer is B", "Option B", "选B", `\boxed{B}` all give B.
     An answer that names two letters gives none; so does a letter that may be a word ("A cat"), and one that a text
-    denies. Of an answer that was cut off only a letter that it begins with or declares counts, if nothing denies it.
+    denies or takes back. Of an answer that was cut off only a letter that it begins with or declares counts, if nothing
+    denies it.
     """
     reply = without_thoughts(answer).translate(_NEGATIVE)
     text = _plain(reply)
@@ -107,13 +118,13 @@ def letter_of(answer: str, is_cut_off: bool = False) -> str | None:
     found = said | ({leading} if leading else set())
     if found or is_cut_off:
         is_sure = len(found) == 1 and not (is_cut_off and _is_open(text, bool(leading)))
-        return found.pop() if is_sure else None
+        return found.pop() if is_sure and not _is_taken_back(text, *found) else None
     named, mentioned = (_named(pattern, text) for pattern in (_NAMED, _MENTIONED))
     return named.pop() if len(named) == 1 and mentioned <= named and not _TWO.search(text) else None
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip()
+    return unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).strip()
 
 
 def _named(pattern: re.Pattern[str], text: str) -> set[str]:
@@ -125,6 +136,13 @@ def _named(pattern: re.Pattern[str], text: str) -> set[str]:
 def _is_denied(text: str, start: int, end: int) -> bool:
     """Return whether a text says that the option it names from `start` to `end` is not the one."""
     return bool(_DENIED.match(text, end) or _REFUSED.search(text[max(0, start - _BEFORE_IT) : start]))
+
+
+def _is_taken_back(text: str, letter: str) -> bool:
+    """Return whether a text has second thoughts, and the last letter behind them is another one."""
+    mark = _TAKEN_BACK.search(text)
+    behind = _SINGLE.findall(text, mark.end()) if mark else []
+    return bool(behind) and "".join(behind[-1]) != letter
 
 
 def _is_open(text: str, begins: bool) -> bool:

@@ -59,19 +59,32 @@ def parse_questions(reply: str, style: Style, none: str | None, choice: bool) ->
 def shuffled(question: Question, order: Sequence[float]) -> tuple[Question, str | None]:
     """Return a question with its options in the order of the numbers drawn for them, and the letter of the right one.
 
-    A question whose writer named no right option keeps its order and has no letter.
+    A question whose writer named no right option keeps its order and has no letter. Options that are letters, of parts
+    of the image, stand in their own order.
     """
     if question.right is None:
         return question, None
-    places = sorted(range(len(question.options)), key=lambda place: order[place])
+    are_letters = sorted(question.options) == sorted(LETTERS)
+    places = sorted(
+        range(len(question.options)), key=lambda place: question.options[place] if are_letters else order[place]
+    )
     options = tuple(question.options[place] for place in places)
     return replace(question, options=options), LETTERS[places.index(0)]
 
 
 _OPEN, _MARK = r"[(\uff08]?", r"[.):、\uff0e\uff09\uff1a]"  # around a number or a letter; narrow, or wide as in Chinese
-_NUMBER = re.compile(rf"\s*{_OPEN}\d{{1,2}}{_MARK}(?:\s+|(?!\d))")  # but 2.5 does not number a line
-_BULLET = re.compile(r"\s*[-*•]\s+")
-_LETTERED = re.compile(rf"{_OPEN}([A-D\uff21-\uff24]){_MARK}\s*(.+)", re.DOTALL)
+_NUMBER = re.compile(
+    rf"\s*(?:{_OPEN}\d{{1,2}}(?:\\?{_MARK})(?:\s+|(?!\d))"  # but 2.5 does not number a line
+    rf"|\**(?:Question|Q|Frage|Pregunta|Pergunta|Domanda|Vraag|Вопрос|سؤال|السؤال|问题|問題|質問|질문)\s*\d{{1,2}}\**{_MARK}\**\s*"
+    rf"|第[\d一二三四五六七八九十]{{1,3}}[题題问問]{_MARK}\s*|[①-⑳]\s*|\[\d{{1,2}}\]\s+)",
+    re.IGNORECASE,
+)
+_BULLET = re.compile(r"\s*[-*•\u2013—·◦▪●○‣]\s+")
+# "B. red", "(b) red", "**B.** red", "B - red"
+_LETTERED = re.compile(
+    rf"\**{_OPEN}([A-D\uff21-\uff24a-d])(?:{_MARK}\**|\*+{_MARK}|\s+[-\u2013—](?=\s))\s*(.+)",
+    re.DOTALL,
+)
 _OPTION = re.compile(
     r"\s*[(\uff08]?(?<![A-Za-z0-9])([A-D\uff21-\uff24])(?:[.)]\s+|[\uff0e\uff09、\uff1a]\s*)"  # on one line
 )
@@ -100,12 +113,15 @@ def _parse_lines(text: str, none: str | None, choice: bool) -> list[Question] | 
 
 
 def _list_items(lines: list[str]) -> list[str]:
-    """Return the lines without numbers or bullets; if some have one, the others are words around the list."""
+    """Return the lines without numbers or bullets; if some have one, the others are words around the list.
+
+    A list without either may have a line before it that ends in a colon.
+    """
     for mark in (_NUMBER, _BULLET):
         if items := [line[match.end() :] for line in lines if (match := mark.match(line))]:
-            lines = items
-            break
-    return [stripped for line in lines if (stripped := line.strip())]
+            return [stripped for line in items if (stripped := line.strip())]
+    items = [stripped for line in lines if (stripped := line.strip())]
+    return items[1:] if len(items) > 1 and items[0][-1] in ":\uff1a" else items
 
 
 def _with_options(line: str) -> Question | None:
@@ -118,7 +134,7 @@ def _with_options(line: str) -> Question | None:
 
 
 def _normalise(text: str) -> str:
-    return text.strip().rstrip(".。").lower()
+    return text.strip(" \t\n*_\"'“”").rstrip(".。").rstrip("*_\"'“”").lower()
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -157,20 +173,32 @@ def _from_json(item: Any, style: Style, choice: bool) -> Question | None:
     if not isinstance(options, list) or len(options) != OPTIONS or not all(_is_text(option) for option in options):
         return None
     stripped = _without_letters(tuple(option.strip() for option in options), in_order=style == "json")
+    if stripped is None or _lists(item["question"], stripped):
+        return None
     return Question(item["question"].strip(), stripped, stripped[0] if style == "judged" else None)
 
 
-def _without_letters(options: tuple[str, ...], in_order: bool) -> tuple[str, ...]:
+def _without_letters(options: tuple[str, ...], in_order: bool) -> tuple[str, ...] | None:
     """Return the options without their letters, if each begins with another of A to D; else as they are.
 
     Args:
         options: As written.
-        in_order: Whether the letters must be in order; those of right and wrong options are in any.
+        in_order: Whether the letters must be in order. Those of right and wrong options are in any; where only some of
+            these have letters, which would name others once the options are shuffled, there is nothing to return.
     """
     lettered = [match for option in options if (match := _LETTERED.fullmatch(option))]
-    letters = unicodedata.normalize("NFKC", "".join(match[1] for match in lettered))
+    letters = unicodedata.normalize("NFKC", "".join(match[1] for match in lettered)).upper()
     is_complete = letters == LETTERS if in_order else "".join(sorted(letters)) == LETTERS
-    return tuple(match[2] for match in lettered) if is_complete else options
+    if is_complete:
+        texts = (match[2] for match in lettered)
+        return tuple(text.removesuffix("**") if text.count("**") == 1 else text for text in texts)
+    return None if len(lettered) > 1 and not in_order else options
+
+
+def _lists(question: str, options: tuple[str, ...]) -> bool:
+    """Return whether a question lists its options with letters itself."""
+    listed = _with_options(question)
+    return listed is not None and set(map(_normalise, listed.options)) == set(map(_normalise, options))
 
 
 def _is_text(value: Any) -> bool:

@@ -22,16 +22,28 @@ def _set(words: str) -> frozenset[str]:
 # LaTeX commands that begin like an escape of JSON. What is left after a line break or a tab is no word ("\theta" would
 # be a tab and "heta").
 _COMMANDS = _set(
-    "beta bar begin big bigl bigr bigg bigcap bigcup bigoplus bigotimes binom blacksquare boldsymbol bot boxed "
-    "boxtimes breve bullet bmod bm bf frac forall flat fbox footnotesize frown nabla natural nearrow neq ngeq nleq "
-    "ngtr nonumber notag notin nsubseteq nsupseteq nolimits nleftarrow nrightarrow nwarrow newline newcommand rangle "
-    "rbrace rbrack rceil rfloor rho right rightarrow rightharpoonup rightleftharpoons rm root rtimes rvert tanh "
-    "tbinom textbf textit textrm textsf textsc texttt textnormal textstyle textcolor textsuperscript textsubscript "
-    "tfrac therefore theta thickapprox thicksim thinspace tilde times tiny triangle triangleleft triangleright "
-    "triangleq underbrace underline underset uparrow updownarrow uplus upsilon ulcorner urcorner"
+    "backsim backslash bar barwedge because begin beta beth between bf bfseries big bigcap bigcirc bigcup bigg bigl "
+    "bigodot bigoplus bigotimes bigr bigskip bigsqcup bigstar biguplus bigvee bigwedge binom blacklozenge blacksquare "
+    "blacktriangle bm bmod boldsymbol bot bowtie boxdot boxed boxminus boxplus boxtimes bra breve bullet bumpeq "
+    "fallingdotseq fbox fint flat footnotesize forall frac frown nabla natural nearrow neq newcommand newline ngeq "
+    "ngeqslant ngtr nLeftarrow nleftarrow nLeftrightarrow nleftrightarrow nleq nleqslant nobreak nobreakspace "
+    "noindent nolimits nolinebreak nonumber nopagebreak normalsize notag notin npreceq nRightarrow nrightarrow "
+    "nshortmid nshortparallel nsubseteq nsubseteqq nsucc nsucceq nsupset nsupseteq nsupseteqq ntriangleleft "
+    "ntrianglelefteq ntriangleright ntrianglerighteq nVDash nVdash nvDash nvdash nwarrow raisebox rangle rbrace "
+    "rbrack rceil relax renewcommand rfloor rgroup rho right rightarrow rightarrowtail rightharpoonup rightleftarrows "
+    "rightleftharpoons rightrightarrows rightsquigarrow risingdotseq rm rmoustache root rtimes rule rVert rvert "
+    "tabularnewline tanh tbinom textasciicircum textasciitilde textbackslash textbar textbf textbraceleft "
+    "textbraceright textbullet textcent textcolor textcopyright textdegree textdollar textellipsis textemdash "
+    "textendash texteuro textgreater textheight textit textleftarrow textless textmd textmu textnormal textohm "
+    "textonehalf textpercent textperthousand textquotedblleft textquotedblright textquoteleft textquoteright "
+    "textregistered textrightarrow textrm textsc textsf textsl textsterling textstyle textsubscript textsuperscript "
+    "texttrademark texttt textunderscore textup textwidth textyen tfrac therefore theta thetasym thickapprox thicksim "
+    "thickspace thinspace tilde times tiny triangle triangledown triangleleft trianglelefteq triangleq triangleright "
+    "trianglerighteq twoheadleftarrow twoheadrightarrow ulcorner underbrace underline underset uparrow updownarrow "
+    "uplus upsilon urcorner"
 )
 # These can be a line break or a tab and a word ("e", "an"), so that only mathematics around them tells.
-_UNSURE = _set("nu ne ni neg not tan tau to top tag text")
+_UNSURE = _set("nu ne ni neg not ncong nprec nsim nsubset tan tau to top tag text")
 # After a line break these are words, unless they stand in mathematics.
 _WORDS = _set("nless nmid nparallel nexists")
 
@@ -80,7 +92,10 @@ def load_json(reply: str, key: str | None = None) -> Any:
             values.append(value)
     if len(values) == 1:
         return values[0]
-    raise Unreadable("several JSON values, and no telling which counts") if values else faults[-1]
+    if values:
+        raise Unreadable("several JSON values, and no telling which counts")
+    is_all_json = reply.strip().lstrip("\ufeff")[:1] in ("{", "[")  # what looks like the end of thoughts is in a text
+    raise faults[0 if is_all_json else -1]
 
 
 def without_thoughts(text: str) -> str:

@@ -29,7 +29,7 @@ from synthgen.stages.rules.self_talk import speaks_of_itself
 
 __all__ = ["COLUMNS", "RULES_VERSION", "mask", "rules", "yes_or_no"]
 
-RULES_VERSION = "5"  # part of the fingerprint of decisions; raise it when a rule changes
+RULES_VERSION = "6"  # part of the fingerprint of decisions; raise it when a rule changes
 # Of PAIRS, that rules read.
 COLUMNS = ["form", "language", "question", "options", "key", "truth", "constraint", "answer"]
 _UNSPACED = "[" + "".join(rf"\p{{{script}}}" for script in UNSPACED) + "]"

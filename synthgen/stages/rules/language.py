@@ -6,6 +6,7 @@ not looked at, because they may be copied from the image.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,18 @@ _FEW_KANA = 0.1  # of the letters; a text with more is Japanese
 _WORDS, _DENSE, _FEW = 4, 3, 2
 
 
+# Of languages that share a script: letters of its own, and letters that it has not.
+_LETTERS = {
+    "russian": ("ыэё", "іїєґђјљњћџ"),
+    "ukrainian": ("іїєґ", "ыэёъ"),
+    "bulgarian": ("", "ыэёіїєђјљњћџ"),
+    "arabic": ("ةيكىأإ", "پچژگکیٹڈڑںےہ"),
+    "persian": ("پچژگکی", "ةيكىٹڈڑںے"),
+    "urdu": ("ٹڈڑںےہھ", "ةيكى"),
+}
+_FOREIGN = 2  # letters that the language has not, in a text without any of its own
+
+
 def wrong_language(rows: pa.Table, question: Any, answer: Any) -> Mask:
     """Return the pairs whose question, or whose answer in sentences, is surely not in the planned language."""
     found = np.zeros(rows.num_rows, bool)
@@ -48,12 +61,12 @@ def wrong_language(rows: pa.Table, question: Any, answer: Any) -> Mask:
 
 def _in_another(texts: Any, language: Language) -> Mask:
     """Return the texts that are not in a language: the candidates are found first, then looked at without copies."""
-    candidates = np.flatnonzero(_by_script(texts, language) | _by_words(texts, language))
+    candidates = np.flatnonzero(_by_script(texts, language) | _by_words(texts, language) | _by_letters(texts, language))
     found = np.zeros(len(texts), bool)
     if len(candidates):
         bare = pa.array([_COPIED.sub(" ", text) for text in texts.take(candidates).to_pylist()], pa.string())
         by_words = [_has_words_of_another(text, language) for text in bare.to_pylist()]
-        found[candidates] = _in_another_script(bare, language) | np.asarray(by_words)
+        found[candidates] = _in_another_script(bare, language) | np.asarray(by_words) | _by_letters(bare, language)
     return found
 
 
@@ -75,9 +88,19 @@ def _by_words(texts: Any, language: Language) -> Mask:
     """Return the texts with words of another language of the Latin script and none of their own."""
     if not language.words:
         return np.zeros(len(texts), bool)
-    has_own = pc.match_substring_regex(texts, _any_of(language.words))
+    has_own = pc.match_substring_regex(texts, _any_of(language.words - _shared(language)))
     has_other = pc.match_substring_regex(texts, _any_of(_words_of_others(language)))
     return np.asarray(pc.and_(has_other, pc.invert(has_own)))
+
+
+def _by_letters(texts: Any, language: Language) -> Mask:
+    """Return the texts with letters of another language of the same script, and none of their own."""
+    own, others = _LETTERS.get(language.names[0], ("", ""))
+    if not others:
+        return np.zeros(len(texts), bool)
+    is_other = pc.greater_equal(pc.count_substring_regex(texts, f"(?i)[{others}]"), _FOREIGN)
+    has_own = pc.match_substring_regex(texts, f"(?i)[{own}]") if own else False
+    return np.asarray(pc.and_(is_other, pc.invert(has_own)))
 
 
 def _in_another_script(texts: pa.Array, language: Language) -> Mask:
@@ -101,17 +124,25 @@ def _in_another_script(texts: pa.Array, language: Language) -> Mask:
 def _has_words_of_another(text: str, language: Language) -> bool:
     """Return whether a text in Latin letters has many common words of one language, and none of its own."""
     words = list(words_of(text))
-    if any(word in language.words for word in words) or len(words) < _WORDS:
+    if len(words) < _WORDS:
         return False
     if _is_of_names(text):
         return False
     letters = sum(map(len, words))
     if "Latin" not in language.scripts and sum(len(word) for word in words if word.isascii()) < 0.8 * letters:
         return False
-    most = max(sum(word in other.words for word in words) for other in LANGUAGES if other is not language)
+    most = max(_words_of(words, other, language) for other in LANGUAGES if other is not language)
     if "Latin" not in language.scripts:
         return most >= _FEW
     return most >= (_WORDS if len(words) > 2 * _DENSE else _DENSE)
+
+
+def _words_of(words: Sequence[str], other: Language, language: Language) -> int:
+    """Return how many words are of another language; 0 if all are one word, or one is of this language alone."""
+    if any(word in language.words and word not in other.words for word in words):
+        return 0
+    found = [word for word in words if word in other.words and word not in language.words]
+    return len(found) if len(set(found)) > 1 else 0
 
 
 def _is_of_names(text: str) -> bool:
@@ -119,6 +150,12 @@ def _is_of_names(text: str) -> bool:
     common = _words_of_others(LANGUAGES[0]) | LANGUAGES[0].words
     own = [word for word in re.findall(r"[^\W\d_]+", text) if word.lower() not in common]
     return len(own) > 1 and all(word[0].isupper() for word in own)
+
+
+@cache
+def _shared(language: Language) -> frozenset[str]:
+    """Return the words of a language that another has too."""
+    return language.words & frozenset().union(*(other.words for other in LANGUAGES if other is not language))
 
 
 @cache

@@ -61,7 +61,12 @@ _OFFERS = re.compile(
 )
 _MOST_OFFERED = 10  # words
 _ASKED = re.compile(r"[?？؟]+")
-_ANSWER = re.compile(r"\bAnswer\s*:")
+# In upper case, as what a model adds begins; a form in the image has it too, which is why quotations are left out.
+_ANSWER = re.compile(
+    r"(?:^|\W)(?:Answer|Antwort|Lösung|Réponse|Respuesta|Resposta|Risposta|Antwoord|Odpowiedź|Cevap|Yanıt"
+    r"|Đáp án|Trả lời|Jawaban|Svar|Ответ|Відповідь|Απάντηση)\s*[:：]"
+    r"|(?:答案|答え|正解|回答|정답|الإجابة|الجواب|پاسخ|תשובה|उत्तर|উত্তর|คำตอบ)\s*[:：]"
+)
 _AGAIN = r"[?？؟].*\S.*[?？؟]"
 _WH = r"(?:what|which|who|whom|whose|where|when|why|how)"
 # "What is it, where does it stand and how old is it?": two can be one question ("in common, and where do they differ"),
@@ -82,7 +87,7 @@ def breaks_off(rows: pa.Table, question: Any) -> Mask:
 
 
 def holds_answer(question: Any) -> Mask:
-    """Return the questions that go on with "Answer:", outside of quotations."""
+    """Return the questions that go on with "Answer:" in some language, outside of quotations."""
     found = np.asarray(pc.fill_null(pc.match_substring_regex(question, _ANSWER.pattern), False), dtype=bool)
     candidates = np.flatnonzero(found)
     found = np.zeros(len(found), bool)
