@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthgen.config.deduplication import SemanticConfig
-from synthgen.engines.distilled.embedder import Embedder, windows_of
+from synthgen.engines.distilled.embedder import Embedder, mean_over_windows
 from synthgen.engines.endpoint_client import is_here
 from synthgen.engines.revision import folder_digest
 from synthgen.errors import ModelUnavailable, UserMistake, one_line
@@ -73,13 +73,12 @@ class ServedEmbedder:
         Raises:
             ModelUnavailable: An endpoint refuses a call, or answers it with something else.
         """
-        windows = [windows_of(text, WINDOW) for text in texts]
-        every = [window for of_text in windows for window in of_text]
-        calls = [every[start : start + AT_ONCE] for start in range(0, len(every), AT_ONCE)]
+        return mean_over_windows(texts, self._windows, WINDOW)
+
+    def _windows(self, windows: list[str]) -> Floats:
+        calls = [windows[start : start + AT_ONCE] for start in range(0, len(windows), AT_ONCE)]
         with ThreadPoolExecutor(CALLS * len(self._clients)) as pool:
-            embedded = np.concatenate(list(pool.map(self._call, calls, itertools.cycle(self._clients))))
-        ends = np.cumsum([len(of_text) for of_text in windows])
-        return np.stack([_mean(part) for part in np.split(embedded, ends[:-1])])
+            return np.concatenate(list(pool.map(self._call, calls, itertools.cycle(self._clients))))
 
     def _call(self, windows: list[str], client: Any) -> Floats:
         import openai
@@ -139,7 +138,3 @@ def _client(url: str, key: str) -> Any:
     # A proxy cannot reach what only this machine can.
     http = openai.DefaultHttpxClient(trust_env=False) if is_here(url) else None
     return openai.OpenAI(base_url=url, api_key=key, max_retries=TRIES, timeout=SECONDS, http_client=http)
-
-
-def _mean(windows: Floats) -> Floats:
-    return np.asarray(windows.mean(axis=0), np.float32)

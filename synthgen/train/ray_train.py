@@ -104,7 +104,8 @@ def threads(wanted: str | None, processes: int) -> int:
         wanted: OMP_NUM_THREADS where the training was started, which has the last word.
         processes: Of the training, on this machine.
     """
-    return int(wanted) if wanted and wanted.isdigit() else max(1, cores() // processes)
+    own = int(wanted) if wanted and wanted.isdigit() else 0
+    return own or max(1, cores() // processes)
 
 
 @contextmanager

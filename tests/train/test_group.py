@@ -48,6 +48,7 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("synthgen.train.ray_train.cores", lambda: 16)
     assert [threads(None, processes) for processes in (1, 2, 3, 32)] == [16, 8, 5, 1]
     assert threads("4", 2) == 4, "who set OMP_NUM_THREADS is obeyed"
+    assert threads("0", 2) == 8, "torch takes no 0"
 
 
 def test_a_training_goes_on_with_another_number_of_processes(model: Path, shards: Path, tmp_path: Path) -> None:

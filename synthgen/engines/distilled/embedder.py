@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,7 @@ class Embedder:
 
     def texts(self, texts: Sequence[str]) -> Floats:
         """Return (texts, width) float32: of each text the mean over its windows."""
-        windows = [windows_of(text) for text in texts]
-        embedded = self._windows([window for of_text in windows for window in of_text])
-        ends = np.cumsum([len(of_text) for of_text in windows])
-        return np.stack([part.mean(axis=0) for part in np.split(embedded, ends[:-1])]).astype(np.float32)
+        return mean_over_windows(texts, self._windows)
 
     def _windows(self, windows: Sequence[str]) -> Floats:
         parts = []
@@ -65,6 +62,14 @@ class Embedder:
                 tokens = self._tokenizer(list(windows[start : start + AT_ONCE])).to(self._device)
                 parts.append(self._model.encode_text(tokens, normalize=True).float().cpu().numpy())
         return np.concatenate(parts)
+
+
+def mean_over_windows(texts: Sequence[str], embed: Callable[[list[str]], Floats], most: int = WINDOW) -> Floats:
+    """Return (texts, width) float32: of each text the mean of what `embed` makes of its windows of `most` words."""
+    windows = [windows_of(text, most) for text in texts]
+    embedded = embed([window for of_text in windows for window in of_text])
+    ends = np.cumsum([len(of_text) for of_text in windows])
+    return np.stack([part.mean(axis=0) for part in np.split(embedded, ends[:-1])]).astype(np.float32)
 
 
 def windows_of(text: str, most: int = WINDOW) -> list[str]:

@@ -68,8 +68,12 @@ class EmbeddedTexts:
         for folder in (self._own, *self._others):
             for name in folder.names(".parquet"):
                 is_wanted = name.startswith(f"{self._name}-") and not is_known.all()
-                if is_wanted and (part := _stored(folder.read(name))) is not None:
+                if not is_wanted:
+                    continue
+                if (part := _stored(folder.read(name))) is not None:
                     yield part
+                else:
+                    note(f"{folder.full(name)}: is damaged, so its texts are embedded again")
         if is_known.all():
             return
         note(f"select.semantic: embedding {int((~is_known).sum()):,} texts with {self._model.model}, each once")

@@ -111,7 +111,7 @@ def test_a_text_is_embedded_once_and_only_if_nothing_else_dropped_it(out: Output
 
 
 def test_a_killed_run_goes_on_and_a_damaged_part_is_made_again(
-    out: Output, scripted: list[str], monkeypatch: pytest.MonkeyPatch
+    out: Output, scripted: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(embedded, "TEXTS_AT_ONCE", 2)
     rows = [pair(str(number), f"{'abcde'[number] * 4} {DOG}") for number in range(5)]
@@ -134,6 +134,7 @@ def test_a_killed_run_goes_on_and_a_damaged_part_is_made_again(
     parts[0].write_bytes(b"damaged")
     decide(out, compared(questions={"cosine": 0.9}))
     assert len(scripted) in (6, 7) and len(set(scripted)) == 5
+    assert f"{parts[0]}: is damaged, so its texts are embedded again" in capsys.readouterr().err
 
 
 def test_what_an_earlier_run_kept_comes_first_and_its_embeddings_are_used(tmp_path: Path, scripted: list[str]) -> None:
