@@ -258,6 +258,8 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
     silence_kernel_notes()
     import open_clip
 
+    if fault := download_fault(spec):  # asked first: the hub's client would tell of each of its attempts
+        raise UserMistake(fault)
     name = f"local-dir:{spec.folder}" if spec.folder else file.model
     try:
         is_listed = open_clip.get_pretrained_cfg(name, file.pretrained or "")
@@ -270,8 +272,6 @@ def _open_model(spec: TaggerSpec, file: ClipTaggerFile) -> tuple[Any, Any, Any]:
             )
         return model, transform, open_clip.get_tokenizer(name)
     except Exception as error:
-        if fault := download_fault(spec):
-            raise UserMistake(fault) from error
         reason = one_line(str(error).strip() or error, 500)
         raise ModelUnavailable(f"tagger '{spec.name}': open_clip does not load {file.model}: {reason}") from error
 
