@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from synthgen.console import print_notes, progress
+from tests.fixtures.in_process import IN_PROCESS
 from tests.fixtures.workspace import write_definition_files
 
-pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages", "tests.fixtures.browser"]
+pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages", "tests.fixtures.browser", "tests.fixtures.workers_here"]
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -78,5 +79,6 @@ def ray_running() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         one = Cluster(initialize_head=True, head_node_args=HEAD)
         environment.setenv("RAY_ADDRESS", one.address)
+        environment.setenv(IN_PROCESS, "1")
         yield
         one.shutdown()

@@ -18,7 +18,7 @@ from synthgen.tables import GENERATE
 from tests.fixtures.runs import synth, synth_process
 from tests.fixtures.workspace import ROOT, make_images, write
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 SCRIPTED = ("--set", "generate.engine={kind: scripted}")
 SIDECAR = "about: tags beside the image\nengine: sidecar\ntaxonomy: everyday\n"
 

@@ -45,7 +45,7 @@ def add_images(folder: Path, names: Sequence[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a working folder with types of sets, images of which some belong together, and a finished run."""
     folder = write_definition_files(tmp_path_factory.mktemp("sets"))
     for name, text in SETS.items():

@@ -47,7 +47,7 @@ FIVE = DEFINITION_FILES["prompts/small.yaml"].replace(
 
 
 @pytest.fixture(scope="module")
-def made(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the small pipeline over forty images, tagged by a tiny CLIP and graded by the words of the answers."""
     folder = write_definition_files(tmp_path_factory.mktemp("graded"))
     with contextlib.chdir(folder):

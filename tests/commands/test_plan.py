@@ -30,7 +30,7 @@ from synthgen.store import Folder, RunFolder
 from tests.fixtures.runs import assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images, write
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 COUNTING = """
 import json

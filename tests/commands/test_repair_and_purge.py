@@ -59,11 +59,11 @@ from tests.fixtures.runs import (
 )
 from tests.fixtures.workspace import make_images, write, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 
 @pytest.fixture(scope="module")
-def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a finished run; tests copy its `out` and never change it."""
     folder = write_definition_files(tmp_path_factory.mktemp("finished"))
     make_images(folder / "photos", 40)
@@ -318,7 +318,7 @@ class Engine(ScriptedEngine):
 
 
 @pytest.fixture(scope="module")
-def own(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a finished run in which everything is the user's own and named relative to it."""
     folder = write_definition_files(tmp_path_factory.mktemp("own"))
     make_images(folder / "photos", 6)

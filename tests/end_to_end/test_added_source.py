@@ -141,7 +141,7 @@ def test_an_archive_is_spelled_out_from_the_root() -> None:
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("ray_running")
+@pytest.mark.usefixtures("workers_here")
 def test_images_from_an_archive_end_in_the_shards(workspace: Path) -> None:
     make_images(workspace / "photos", 6)
     members = photos_of(workspace / "photos")
@@ -167,7 +167,7 @@ def test_images_from_an_archive_end_in_the_shards(workspace: Path) -> None:
     assert packed(out) == samples
 
 
-@pytest.mark.usefixtures("ray_running")
+@pytest.mark.usefixtures("workers_here")
 def test_an_output_folder_reads_the_objects_of_an_archive_when_its_source_is_another(workspace: Path) -> None:
     make_images(workspace / "first", 3)
     archive(workspace / "first.tar", photos_of(workspace / "first"))

@@ -14,7 +14,7 @@ from synthgen.store import Folder
 from tests.fixtures.runs import PATIENCE
 from tests.fixtures.workspace import ROOT
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 SETTINGS = (
     *("--set", "generate.engine={kind: scripted}", "--set", "tag.tagger=everyday-sidecar"),

@@ -14,13 +14,13 @@ from synthgen.errors import Damaged, SynthError, UserMistake
 from tests.fixtures.runs import adds_up, pairs
 from tests.fixtures.workspace import make_images, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 OTHERWISE = {"generate.sampling.ask_temperature": 0.25}
 
 
 @pytest.fixture(scope="module")
-def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a finished run; tests copy its `out` and never change it."""
     folder = write_definition_files(tmp_path_factory.mktemp("lost"))
     make_images(folder / "photos", 6)

@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.runs import pairs, run, synth
 from tests.fixtures.workspace import make_images, write
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 ENGINE = """from pathlib import Path
 
 from synthgen.engines.scripted import ScriptedEngine

@@ -11,7 +11,7 @@ from synthgen.tables import STAGES
 from tests.fixtures.runs import run
 from tests.fixtures.workspace import make_images
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 
 @pytest.fixture

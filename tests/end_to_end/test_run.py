@@ -19,7 +19,7 @@ from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import Rows, adds_up, assert_complete, assignments, funnel_of, pairs, rows, run, synth
 from tests.fixtures.workspace import make_images
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 
 def add_images(folder: Path, count: int) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 import synthgen
 from synthgen.tables import GENERATE, SCORE
-from tests.fixtures.runs import adds_up, kill_once, pairs, rows, run, start, synth
+from tests.fixtures.runs import adds_up, kill_once, pairs, rows, run, start, synth, synth_process, words_of_run
 from tests.fixtures.workspace import make_images, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 SLOW = "engine: {kind: scripted, in_flight: 2, options: {seconds: 0.05}}"
 SECOND = ("--set", f"score.second={{model: two, scores: [answer, likelihood], {SLOW}}}")
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(folder):
         run("done")
         shutil.copytree("done", "whole")
-        noted = synth("run", "--out", "whole", "--update", *SECOND, *THIRD)
+        noted = synth_process("run", "--out", "whole", "--update", *SECOND, *THIRD)
         (folder / "notes").write_text(noted.stderr)
     return folder
 
@@ -78,7 +78,6 @@ def test_passes_that_fit_on_the_machine_run_side_by_side(made: Path, monkeypatch
     commits = sorted((made / "whole/3-scored/commits").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     order = [path.name.split(".")[1] for path in commits]
     assert len(order) > 4 and order != sorted(order)
-    monkeypatch.delenv("RAY_ADDRESS")  # what fits a cluster is known when it is joined
     assert "second and third side by side" in synth("plan", "--out", "done", *SECOND, *THIRD).stdout
 
 
@@ -107,7 +106,7 @@ def test_a_pass_that_dies_on_an_image_costs_its_scores_and_a_retry_brings_them(w
     deadly = (
         f"score.second={{model: two, scores: [answer], engine: {{kind: scripted, options: {{exit_on: {poison}}}}}}}"
     )
-    run("out", "--set", deadly)
+    synth_process(*words_of_run("out", "--set", deadly))
     found = rows(workspace / "out", SCORE, "scores/second.answer")
     dead = {key for key, row in found.items() if row["reason"]}
     assert len(dead) == 3 and len(found) == 36

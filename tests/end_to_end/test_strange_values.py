@@ -23,7 +23,7 @@ from synthgen.workers import CircuitBreaker
 from tests.fixtures.runs import synth
 from tests.fixtures.workspace import make_images, write, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 ENGINE = '''
 """An engine of a user's own, which does what `engine.options` says to the images whose key begins with 0 to 7."""

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from synthgen.tables import ASK, GENERATE, image_id
-from tests.fixtures.runs import funnel_of, kill_once, rows, run, start, synth
+from tests.fixtures.runs import funnel_of, kill_once, rows, run, start, synth, synth_process, words_of_run
 from tests.fixtures.workspace import make_images, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 OTHER = (
     *("--set", "generate.engine.options={seconds: 0.02, decline: 0.1, fail: 0.05}"),
@@ -70,7 +70,8 @@ def test_a_run_killed_in_either_pass_ends_with_the_same_rows(
 def test_an_image_that_kills_the_engine_that_asks_costs_its_own_rows(workspace: Path) -> None:
     photos = make_images(workspace / "photos", 12)
     poison = image_id(photos[5].read_bytes())[:32]
-    run("out", "--set", f"generate.ask={{model: other, engine: {{kind: scripted, options: {{exit_on: {poison}}}}}}}")
+    deadly = f"generate.ask={{model: other, engine: {{kind: scripted, options: {{exit_on: {poison}}}}}}}"
+    synth_process(*words_of_run("out", "--set", deadly))
     for spec, table in ((ASK, "questions"), (GENERATE, "pairs")):
         reasons = Counter(row["reason"] for row in rows(workspace / "out", spec, table).values())
         assert reasons == {None: 33, "poison": 3}

@@ -8,7 +8,7 @@ import pytest
 from tests.fixtures.runs import adds_up, funnel_of, pairs, run, synth
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 VIEWS = """\
 views:
   few: {quotas: {types: {"coarse/**": {most: 3, by: answer}}}}

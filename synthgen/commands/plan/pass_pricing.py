@@ -68,7 +68,8 @@ def pass_estimates(job: Job, counts: QuestionCounts) -> Iterator[PassEstimate]:
         rates = pricing.rates_of(profile)
         usage = Usage.total(rates.of(kind).times(count) for kind, count in pairs.items()) if rates else None
         of = (certain + others).total()
-        yield PassEstimate(judge, ceil(sum(pairs.values())), usage, profile, of, share)
+        whole = ceil(round(sum(pairs.values()), 6))  # a sum of shares may miss a whole number by a hair
+        yield PassEstimate(judge, whole, usage, profile, of, share)
 
 
 def open_share(job: Job, judge: ScoringPass, counts: QuestionCounts) -> float | None:

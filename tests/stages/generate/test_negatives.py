@@ -41,7 +41,7 @@ SETTINGS = (
     "generate.engine.options={worst: 0.7, seconds: 0.02}",
     "generate.engine.in_flight=4",
 )
-pytestmark = pytest.mark.usefixtures("ray_running", "workspace")
+pytestmark = pytest.mark.usefixtures("workers_here", "workspace")
 
 
 def of_type(kind: str, ordinal: int = 0) -> Assignment:

@@ -27,7 +27,7 @@ from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import Rows, adds_up, kill_once, rows, start, synth
 from tests.fixtures.workspace import make_images, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 STRONGER = ("reask.model=larger", "reask.engine={kind: scripted}", "reask.samples=3")
 WORST = "generate.engine={kind: scripted, options: {worst: 0.5, seconds: 0.01}}"

@@ -29,7 +29,7 @@ from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import synth
 from tests.fixtures.workspace import DEFINITION_FILES, make_images, write, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 FOLLOWING = "      more: {about: on, needs: x, forms: [short], examples: ['And?', 'So?'], follows: true}\n"
 SCRIPT = "{seconds: 0, decline: 0.15, fail: 0.1, junk: 0.05}"

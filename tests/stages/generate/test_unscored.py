@@ -31,7 +31,7 @@ from tests.fixtures.runs import synth
 from tests.fixtures.stage_runs import commit_all
 from tests.fixtures.workspace import make_images, write_definition_files
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 RETRIED = frozenset(RETRIED_REASONS)
 

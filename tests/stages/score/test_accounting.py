@@ -34,7 +34,7 @@ from synthgen.workers.bisection import _merged
 from tests.fixtures.rows import rows_of
 from tests.fixtures.scoring import CountedEngine, ScoredWorld, copy_of, make_pairs
 
-pytestmark = pytest.mark.usefixtures("ray_running")
+pytestmark = pytest.mark.usefixtures("workers_here")
 
 PASSES = {"second": ("answer", "likelihood"), "third": ("question",), "large": ("answer", "question_checks")}
 AFTER = {"large": ", after: {score: second.answer, min: 2}"}
