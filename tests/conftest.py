@@ -16,7 +16,12 @@ from synthgen.console import print_notes, progress
 from tests.fixtures.in_process import IN_PROCESS
 from tests.fixtures.workspace import write_definition_files
 
-pytest_plugins = ["tests.fixtures.s3_server", "tests.fixtures.packages", "tests.fixtures.browser", "tests.fixtures.workers_here"]
+pytest_plugins = [
+    "tests.fixtures.s3_server",
+    "tests.fixtures.packages",
+    "tests.fixtures.browser",
+    "tests.fixtures.workers_here",
+]
 
 # Nothing here may reach for a model hub; with a network the tests would be slower, and not the same.
 os.environ["HF_HUB_OFFLINE"] = "1"

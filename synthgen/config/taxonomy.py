@@ -6,9 +6,10 @@ thresholds.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -198,8 +199,24 @@ def matches(pattern: str, path: str) -> bool:
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
     """Return the paths that fit any of the patterns, in the order of the paths."""
-    found = {path for pattern in patterns for path in filter(_test(pattern), paths)}
-    return [path for path in paths if path in found]
+    simple, found = _by_simple_pattern(tuple(paths)), set[str]()
+    for pattern in patterns:
+        is_simple = "*" not in pattern.removesuffix("/**") or "*" not in pattern.removeprefix("**/")
+        found.update(simple.get(pattern, ()) if is_simple else filter(_test(pattern), paths))
+    return [path for path in paths if path in found] if len(found) > 1 else list(found)
+
+
+@lru_cache(maxsize=8)
+def _by_simple_pattern(paths: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return pattern → the paths that fit it, for all patterns `path`, `path/**` and `**/path` that some path fits."""
+    found = defaultdict[str, list[str]](list)
+    for path in paths:
+        parts = path.split("/")
+        found[path].append(path)
+        for depth in range(len(parts)):
+            found["/".join(["**", *parts[depth:]])].append(path)
+            found["/".join([*parts[: depth + 1], "**"])].append(path)
+    return dict(found)
 
 
 def with_ancestors(paths: Iterable[str]) -> list[str]:

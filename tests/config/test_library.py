@@ -164,7 +164,7 @@ def test_every_repeated_key_is_reported_with_the_line_of_the_repeat() -> None:
     ("text", "line", "problem"),
     [
         ("a: [1, 2", 1, "a bracket is never closed; ] is missing"),
-        ("a: [Where?, What?]\n", 1, "? in place of , or ]; text with punctuation needs quotes inside brackets"),
+        ('a: ["Where" now]\n', 1, "<scalar> in place of , or ]; text with punctuation needs quotes inside brackets"),
         ("a: 1\n\tb: 2\n", 2, "a tab; indent with spaces"),
         ("a: @x\n", 1, "text that begins with @ needs quotes"),
         ("a:\n    b: 1\n  c: 2\n", 3, "the line is not indented like the lines around it"),

@@ -1,5 +1,6 @@
 """Definition files of any bytes, and settings of any text: each is used, or refused in lines that name the place."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from synthgen.config import library, mapping, prompt_pack, strict_yaml, taxonomy
 from synthgen.config import pipeline as pipelines
 from synthgen.errors import Mistakes, UserMistake
 from tests.fixtures.mutations import JSON_VALUES, mutated
-from tests.fixtures.workspace import DEFINITION_FILES
+from tests.fixtures.workspace import DEFINITION_FILES, ROOT
 
 pytestmark = pytest.mark.usefixtures("workspace")
 PIECES = (
@@ -42,6 +43,34 @@ def test_any_yaml_is_read_or_refused_in_one_line_with_its_place(text: str) -> No
         strict_yaml.parse(Path("x.yaml"), text)
     except UserMistake as mistake:
         assert str(mistake).startswith("x.yaml:") and "\n" not in str(mistake)
+
+
+@settings(max_examples=150)
+@given(YAML)
+def test_what_both_parsers_of_yaml_read_they_read_alike(text: str) -> None:
+    """The one in C is fast, and the other one gives the reasons why a text is refused."""
+    read = []
+    for loader in (strict_yaml._FastLoader, strict_yaml._StrictLoader):
+        with contextlib.suppress(yaml.YAMLError, ValueError):
+            document = strict_yaml._document(loader(text), Path("x.yaml"), Path())
+            read.append((repr(document.values), document.lines, document.faults))
+    assert len(read) < 2 or read[0] == read[1]
+
+
+def test_both_parsers_read_the_shipped_files_alike() -> None:
+    files = [path for folder in library.KINDS.values() for path in (ROOT / folder).glob("*.yaml")]
+    assert len(files) > 20
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        fast, slow = (
+            strict_yaml._document(loader(text), path, Path())
+            for loader in (strict_yaml._FastLoader, strict_yaml._StrictLoader)
+        )
+        assert (fast.values, fast.lines, fast.faults) == (slow.values, slow.lines, slow.faults)
+
+
+def test_a_list_of_questions_in_brackets_needs_no_quotes() -> None:
+    assert strict_yaml.parse(Path("x.yaml"), "a: [Where?, What is it?]").values == {"a": ["Where?", "What is it?"]}
 
 
 @settings(max_examples=40)
