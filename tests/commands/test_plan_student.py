@@ -21,6 +21,7 @@ from tests.fixtures.rows import rows_of
 from tests.fixtures.runs import assignments, run, synth
 from tests.fixtures.workspace import make_images, write_definition_files
 
+pytestmark = pytest.mark.usefixtures("workers_here")
 TYPES = ("coarse/counting", "coarse/scene", "fine/reading")
 LEARNED = {"coarse/counting": 5.0, "coarse/scene": 0.0, "fine/reading": 0.5}  # nats a token above the teacher
 

@@ -1,8 +1,6 @@
 """The shipped pipeline `everyday` from start to start, on a few images with their tags, with the scripted engine."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image
 from synthgen.config import pipeline as pipelines
 from synthgen.job.job import open_job
 from synthgen.store import Folder
-from tests.fixtures.runs import PATIENCE
+from tests.fixtures.runs import synth
 from tests.fixtures.workspace import ROOT
 
 pytestmark = pytest.mark.usefixtures("workers_here")
@@ -33,30 +31,33 @@ def test_what_shapes_the_rows_of_a_shipped_pipeline_is_the_same_when_it_is_read_
     assert json.loads(json.dumps(shape)) == shape, "a run compares its shape with that in the record"
 
 
-def synth(folder: Path, *words: str) -> str:
+def said(*words: str) -> str:
     """Run a command that must succeed; return what it said."""
-    command = [sys.executable, "-m", "synthgen", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
+    done = synth(*words)
     return done.stdout + done.stderr
 
 
-def test_a_folder_of_the_everyday_pipeline_goes_on_as_it_was_made(tmp_path: Path) -> None:
+def test_a_folder_of_the_everyday_pipeline_goes_on_as_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     photos = tmp_path / "photos"
     photos.mkdir()
     for number, tag in enumerate(("dog", "pizza", "invoice")):
         Image.linear_gradient("L").rotate(number * 90).resize((320, 240)).convert("RGB").save(photos / f"{tag}.png")
         (photos / f"{tag}.json").write_text(json.dumps({"tags": [tag]}))
-    synth(tmp_path, "run", "photos", "--out", "data", *SETTINGS)
-    assert "nothing to do" in synth(tmp_path, "run", "--out", "data")
-    assert "kept" in synth(tmp_path, "run", "--out", "data", "--from", "select", "--set", "select.keep.p_true.min=0.01")
-    assert "dog.png" in synth(tmp_path, "purge", "data", "dog.png", "--dry-run")
+    said("run", "photos", "--out", "data", *SETTINGS)
+    assert "nothing to do" in said("run", "--out", "data")
+    assert "kept" in said("run", "--out", "data", "--from", "select", "--set", "select.keep.p_true.min=0.01")
+    assert "dog.png" in said("purge", "data", "dog.png", "--dry-run")
 
 
 @pytest.mark.parametrize("command", [["run", "photos", "--out", "data"], ["preview", "photos/dog.png"]])
-def test_a_tagger_of_tags_that_come_along_is_refused_where_none_do(command: list[str], tmp_path: Path) -> None:
+def test_a_tagger_of_tags_that_come_along_is_refused_where_none_do(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "dog.png")
-    words = [sys.executable, "-m", "synthgen", *command, *SETTINGS[:4], "--pipeline", "everyday"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = synth(*command, *SETTINGS[:4], "--pipeline", "everyday", check=False)
     assert done.returncode == 2 and "source.sidecar=.json for a JSON file" in done.stderr.splitlines()[-1]

@@ -1,6 +1,6 @@
-"""Instruction sets imported by real processes with real Ray: scored, killed and resumed, exported, and mixed.
+"""Instruction sets that are imported: scored, killed and resumed, exported, and mixed.
 
-The model of the scoring pass is a script. A kill is SIGKILL of the whole process group.
+The model of the scoring pass is a script. A kill is SIGKILL of the whole process group of a real run.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from tests.fixtures.instructions import llava, write_images, write_json
 from tests.fixtures.runs import adds_up, kill_once, pairs, rows, start, synth
 from tests.fixtures.workspace import write
 
+pytestmark = pytest.mark.usefixtures("workers_here")
 SLOW = "{model: two, scores: [likelihood], engine: {kind: scripted, in_flight: 2, options: {seconds: 0.05}}}"
 MORE = ("--set", f"score.loss={SLOW}", "--set", "tag.batch=8", "--set", "select.keep={loss.likelihood: {drop: 0.1}}")
 ROWS = 30

@@ -1,6 +1,7 @@
 """Killed runs: started again, a run loses nothing and does nothing twice, whatever stage it was killed in.
 
-The runs are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole process group.
+Runs that are killed are real processes with real Ray; only the model is a script. A kill is SIGKILL of the whole
+process group.
 """
 
 import contextlib
@@ -18,11 +19,12 @@ from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, kill_once, pairs, rows, run, start
 from tests.fixtures.workspace import make_images, write_definition_files
 
+pytestmark = pytest.mark.usefixtures("ray_running")
 SLOW = ("--set", "generate.engine.options.seconds=0.05", "--set", "generate.engine.in_flight=4")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with seventy images and an undisturbed run in `whole`."""
     folder = write_definition_files(tmp_path_factory.mktemp("undisturbed"))
     make_images(folder / "photos", 70)
@@ -44,8 +46,11 @@ def test_a_run_killed_in_one_stage_after_the_other_loses_nothing_and_does_nothin
 
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_a_run_whose_ray_is_killed_ends_with_one_line(workspace: Path, name: str) -> None:
+def test_a_run_whose_ray_is_killed_ends_with_one_line(
+    workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ray itself would wait for ever, or end the process without a word."""
+    monkeypatch.delenv("RAY_ADDRESS")  # it starts its own
     make_images(workspace / "photos", 40)
     command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *SLOW]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

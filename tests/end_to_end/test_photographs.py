@@ -5,8 +5,6 @@ tested: only that every object has an outcome, with a reason, and that the sums 
 """
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +13,13 @@ from PIL import Image
 
 from synthgen.job.funnel import funnels
 from synthgen.tables import LIST, TAG
-from tests.fixtures.runs import PATIENCE, opened, rows
+from tests.fixtures.runs import opened, rows, synth
 from tests.fixtures.workspace import ROOT
 
-pytestmark = pytest.mark.skipif(not (ROOT / "demo" / "models" / "nano-clip").is_dir(), reason="no nano models are here")
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / "demo" / "models" / "nano-clip").is_dir(), reason="no nano models are here"),
+    pytest.mark.usefixtures("workers_here"),
+]
 
 
 def fill(folder: Path) -> None:
@@ -47,15 +48,16 @@ def fill(folder: Path) -> None:
     (folder / "notes.txt").write_text("not listed: its suffix is not one of an image")
 
 
-def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(tmp_path: Path) -> None:
+def test_each_image_is_tagged_or_quarantined_with_a_reason_and_every_stage_adds_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     fill(tmp_path / "photos")
     settings = ["generate.engine.kind=scripted", "generate.engine.options={}", "generate.model=none"]
     settings += ["score={}", "select.keep={}"]
     words = ["run", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--pipeline", "demo"]
     words += [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-m", "synthgen", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
+    done = synth(*words)
     assert "on photographs their tags and answers mean nothing" in done.stderr
 
     out = tmp_path / "out"

@@ -21,6 +21,8 @@ from synthgen.workers import signals
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, run, synth
 from tests.fixtures.workspace import make_images
 
+pytestmark = pytest.mark.usefixtures("ray_running")
+
 # --- an engine that hangs ---------------------------------------------------------------------------------------------
 
 
@@ -196,7 +198,8 @@ def test_a_run_stopped_by_each_signal_commits_started_work_gives_back_the_rest_a
     assert len(pairs(workspace / "out")) == 120
 
 
-def test_a_run_whose_terminal_closes_commits_started_work(workspace: Path) -> None:
+def test_a_run_whose_terminal_closes_commits_started_work(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")  # it starts its own
     make_images(workspace / "photos", 40)
     process = start(workspace, 0.1)
     wait_for(workspace, "called", process)

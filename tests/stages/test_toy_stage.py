@@ -16,7 +16,7 @@ from tests.fixtures.runs import PATIENCE
 from tests.fixtures.toy_stage import LENGTH
 from tests.fixtures.workspace import ROOT, make_images
 
-pytestmark = pytest.mark.usefixtures("workers_here")
+pytestmark = pytest.mark.usefixtures("ray_running")
 COMMAND = [sys.executable, "-m", "tests.fixtures.toy_stage"]
 
 

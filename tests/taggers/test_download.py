@@ -54,6 +54,7 @@ def test_a_local_model_and_a_tagger_without_a_model_download_nothing(monkeypatch
         assert not may_download(taggers.load(name)) and download_fault(taggers.load(name)) is None
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_new_run_without_the_weights_ends_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(ROOT / "demo/images/0005.png", tmp_path / "photos")
