@@ -7,9 +7,6 @@ process group.
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +14,8 @@ import pytest
 
 from synthgen.tables import GENERATE, image_id
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, kill_once, pairs, rows, run, start
+from tests.fixtures.slow_runs import start as start_slow
+from tests.fixtures.slow_runs import wait_for
 from tests.fixtures.workspace import make_images, write_definition_files
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -52,12 +51,8 @@ def test_a_run_whose_ray_is_killed_ends_with_one_line(
     """Ray itself would wait for ever, or end the process without a word."""
     monkeypatch.delenv("RAY_ADDRESS")  # it starts its own
     make_images(workspace / "photos", 40)
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *SLOW]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    give_up = time.monotonic() + PATIENCE
-    while not (workspace / "out" / "2-planned" / "assignments").exists():
-        assert time.monotonic() < give_up and process.poll() is None
-        time.sleep(0.01)
+    process = start_slow(workspace, 0.1)
+    wait_for(workspace, "called", process)
     os.kill(child_of(process.pid, name), signal.SIGKILL)
     notes = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == 1

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from synthgen.errors import Stopped
 from synthgen.tables import image_id
 from synthgen.workers import signals
 from tests.fixtures.runs import PATIENCE, adds_up, assignments, pairs, run, synth
+from tests.fixtures.slow_runs import slow, start, wait_for
 from tests.fixtures.workspace import make_images
 
 pytestmark = pytest.mark.usefixtures("ray_running")
@@ -139,39 +139,6 @@ def test_a_job_whose_every_call_fails_stops_early_and_retry_does_its_rows_later(
 
 
 # --- a run that a signal stops ----------------------------------------------------------------------------------------
-
-
-SLOW = """
-from pathlib import Path
-from synthgen.engines.scripted import ScriptedEngine
-
-class Slow(ScriptedEngine):
-    async def generate(self, request):
-        Path("called").touch()
-        return await super().generate(request)
-"""
-
-
-def slow(seconds: float) -> list[str]:
-    """Return the options of a run whose calls take that long."""
-    settings = ("kind=slow:Slow", "gpus=0", f"options.seconds={seconds}", "in_flight=2")
-    return [word for setting in settings for word in ("--set", f"generate.engine.{setting}")]
-
-
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    """Start a run whose model takes `seconds` for a call; a file `called` appears at the first call."""
-    (folder / "slow.py").write_text(SLOW)
-    command = [sys.executable, "-m", "synthgen", "run", "photos", "--out", "out", "--pipeline", "small", *slow(seconds)]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not list(path.glob(pattern)):
-        assert time.monotonic() < give_up and process.poll() is None
-        time.sleep(0.02)
 
 
 def test_a_run_stopped_by_each_signal_commits_started_work_gives_back_the_rest_and_continues_later(

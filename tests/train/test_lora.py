@@ -64,14 +64,6 @@ def test_a_merged_model_says_what_the_model_with_adapters_says(model: Path, proc
     assert torch.allclose(merged, said, atol=1e-4) and not torch.allclose(before, said, atol=1e-2)
 
 
-def test_adapters_make_the_same_steps_on_two_processes(model: Path, tmp_path: Path) -> None:
-    shards = write(tmp_path / "shards", samples(7), samples(6))
-    for name, processes in (("alone", 1), ("shared", 2)):
-        train(str(shards), str(model), tmp_path / name, TRAIN.model_copy(update={"processes": processes}))
-    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
-    assert changed(model, tmp_path / "shared" / "model") == changed(model, tmp_path / "alone" / "model")
-
-
 def test_adapters_alone_have_gradients_and_are_in_a_checkpoint(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
