@@ -86,4 +86,7 @@ def ray_running() -> Iterator[None]:
         environment.setenv("RAY_ADDRESS", one.address)
         environment.setenv(IN_PROCESS, "1")
         yield
+        started = [info.process for infos in one.head_node.all_processes.values() for info in infos]
         one.shutdown()
+        for process in started:  # Ray waits a second for each
+            process.wait(60)
