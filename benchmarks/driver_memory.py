@@ -108,7 +108,8 @@ def measure(step: Step, out: Folder, count: int) -> dict[str, float]:
 
 def pipeline() -> Pipeline:
     """Return the everyday pipeline with one question an image."""
-    return pipelines.load("everyday", ["plan.per_image=1", f"generate.scores=[{SCORE}]", "select.keep={}"])
+    scores = [f"generate.scores=[{SCORE}]", "select.keep={}", "select.balance={}", f"select.survivor={SCORE}"]
+    return pipelines.load("everyday", ["plan.per_image=1", *scores])
 
 
 def list_images(out: Folder, count: int, lease: Lease) -> None:
@@ -187,7 +188,8 @@ def _indexed(out: Folder, shard: pack.Shard) -> Receipt:
     stage, size = StageFolder(out, PACK), len(shard.samples)
     columns: dict[str, Any] = {"image_id": shard.images, "sample_id": shard.samples, "bytes": [IMAGE_BYTES] * size}
     columns |= {name: [["x"]] * size for name in ("types", "forms", "languages")}
-    tables = {"index": pa.table(columns, schema=SHARD_INDEX), "unpacked": UNPACKED.empty_table()}
+    index = pa.table({name: columns.get(name, [None] * size) for name in SHARD_INDEX.names}, schema=SHARD_INDEX)
+    tables = {"index": index, "unpacked": UNPACKED.empty_table()}
     files = {name: stage.write(name, shard.partition, 1, rows) for name, rows in tables.items()}
     parts = {name: TablePart((file,), "f", replaces=True) for name, file in files.items()}
     return Receipt(shard.partition, 1, parts, {"samples": size, "turns": size}, epoch=shard.epoch)
