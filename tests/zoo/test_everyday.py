@@ -154,7 +154,7 @@ def test_a_plan_is_priced_by_a_profile_of_the_engine(name: str, tmp_path: Path) 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of a processor of transformers
 @pytest.mark.skipif(not ALL, reason="only with `make zoo`: another start of an engine")
-@pytest.mark.parametrize("name", [name for name in families() if name != "qwen3-vl-thinking"])
+@pytest.mark.parametrize("name", families())
 def test_the_tuned_folder_is_served(name: str, tmp_path: Path) -> None:
     tuned = three_steps(name, tmp_path)
     photos = fill(tmp_path / "photos")
