@@ -9,10 +9,11 @@ is shown, which is about another image, stands in place of a question, and `…`
     python benchmarks/conversations.py docs/examples
 """
 
+import argparse
 import asyncio
 import json
 import re
-import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,11 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("give the folder to write to: python benchmarks/conversations.py docs/examples")
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Write the pages of examples.")
+    parser.add_argument("folder", type=Path, nargs="?", help="where they go, as in docs/examples")
+    parser.add_argument("--quick", action="store_true", help="into a folder that is deleted, to see that it works")
+    args = parser.parse_args()
+    if bool(args.folder) == args.quick:
+        parser.error("give the folder to write to: python benchmarks/conversations.py docs/examples")
+    with tempfile.TemporaryDirectory() as scratch:
+        main(args.folder or Path(scratch))
