@@ -198,7 +198,7 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def matching(patterns: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Return the paths that fit any of the patterns, in the order of the paths."""
+    """Return those of some different paths that fit any of the patterns, in the order of the paths."""
     simple, found = _by_simple_pattern(tuple(paths)), set[str]()
     for pattern in patterns:
         is_simple = "*" not in pattern.removesuffix("/**") or "*" not in pattern.removeprefix("**/")

@@ -54,7 +54,7 @@ def test_a_pattern_by_example(pattern: str, fits: list[str], does_not: list[str]
     assert not any(matches(pattern, path) for path in does_not)
 
 
-@given(st.lists(PATTERNS, max_size=3), st.lists(PARTS, max_size=8))
+@given(st.lists(PATTERNS, max_size=3), st.lists(PARTS, max_size=8, unique_by=tuple))
 def test_matching_returns_the_paths_that_fit_any_pattern(patterns: list[list[str]], paths: list[list[str]]) -> None:
     wanted, known = ["/".join(pattern) for pattern in patterns], ["/".join(path) for path in paths]
     assert matching(wanted, known) == [path for path in known if any(matches(pattern, path) for pattern in wanted)]
