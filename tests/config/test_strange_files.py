@@ -53,7 +53,8 @@ def test_what_both_parsers_of_yaml_read_they_read_alike(text: str) -> None:
     for loader in (strict_yaml._FastLoader, strict_yaml._StrictLoader):
         with contextlib.suppress(yaml.YAMLError, ValueError):
             document = strict_yaml._document(loader(text), Path("x.yaml"), Path())
-            read.append((repr(document.values), document.lines, document.faults))
+            lines = {place: line for place, line in document.lines.items() if place and isinstance(place[-1], str)}
+            read.append((repr(document.values), lines, document.faults))  # an item that is empty has no line of its own
     assert len(read) < 2 or read[0] == read[1]
 
 
