@@ -25,7 +25,7 @@ PER_IMAGE = 3  # questions, as plan.per_image of the small pipeline
 
 
 @pytest.fixture(scope="module")
-def finished(workers_here: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StageFunnel]]:
+def finished(ray_running: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StageFunnel]]:
     """Return a workspace with a finished run in `out`, and the counts that the run returned."""
     folder = write_definition_files(tmp_path_factory.mktemp("api"))
     make_images(folder / "photos", IMAGES)
@@ -91,7 +91,7 @@ def test_run_pipeline_without_a_source_continues_the_run_of_the_folder(workspace
 
 
 def test_run_pipeline_lists_and_runs_as_far_as_it_is_told_and_updates_on_request(
-    workspace: Path, workers_here: None
+    workspace: Path, ray_running: None
 ) -> None:
     make_images(workspace / "photos", IMAGES)
     funnels = synthgen.run_pipeline("photos", workspace / "out", pipeline="small", limit=4, until="plan")
@@ -153,7 +153,7 @@ def test_load_samples_returns_images_and_messages(
     assert [sample["id"] for sample in streamed] == samples["id"]
 
 
-def test_load_samples_of_a_run_without_shards_says_how_to_finish_it(workspace: Path, workers_here: None) -> None:
+def test_load_samples_of_a_run_without_shards_says_how_to_finish_it(workspace: Path, ray_running: None) -> None:
     make_images(workspace / "photos", 1)
     synthgen.run_pipeline("photos", "out", pipeline="small", until="plan")
     with pytest.raises(UserMistake) as caught:
@@ -182,7 +182,7 @@ def test_settings_may_hold_any_character_and_only_values_of_json(workspace: Path
         synthgen.load_pipeline("small", {"notice": Path("x")})
 
 
-def test_preview_image_reports_each_stage_and_stores_nothing(workspace: Path, workers_here: None) -> None:
+def test_preview_image_reports_each_stage_and_stores_nothing(workspace: Path, ray_running: None) -> None:
     [photo] = make_images(workspace / "photos", 1)
     before = sorted(workspace.rglob("*"))
     report = synthgen.preview_image(photo, pipeline="small", settings={"plan.seed": 3})

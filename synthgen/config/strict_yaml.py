@@ -174,7 +174,7 @@ _InC: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was bu
 
 
 class _FastLoader(_StrictComposer, _Resolver, _InC):  # type: ignore[misc]
-    """A loader that parses in C, in a third of the time."""
+    """A loader that parses in C, and so in a fraction of the time."""
 
     def __init__(self, text: str) -> None:
         _InC.__init__(self, text)

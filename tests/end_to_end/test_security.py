@@ -22,7 +22,7 @@ from synthgen.config.templates import render
 from tests.fixtures.runs import funnel_of, synth
 from tests.fixtures.workspace import ROOT, make_images
 
-pytestmark = pytest.mark.usefixtures("workers_here")
+pytestmark = pytest.mark.usefixtures("ray_running")
 
 SOURCES = sorted(path for path in (ROOT / "synthgen").rglob("*.py") if "library" not in path.parts)
 PLANTED = {

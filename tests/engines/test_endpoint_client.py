@@ -154,7 +154,7 @@ def test_a_dead_endpoint_among_several_is_named_and_the_others_take_its_calls(
 
 
 def test_what_is_noted_in_a_worker_is_shown_to_the_user(
-    workers_here: None, listeners: tuple[Listener, Listener], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ray_running: None, listeners: tuple[Listener, Listener], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     here, _ = listeners
     settings = EngineConfig(kind="endpoint", urls=(here.url, DEAD))

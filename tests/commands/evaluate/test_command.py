@@ -219,7 +219,7 @@ def test_a_model_that_answers_nothing_is_asked_no_more(workspace: Path, monkeypa
         typed(source, "--out", "out", "-p", "small", "--set", engine, "--model", "m")
 
 
-@pytest.mark.usefixtures("workers_here")
+@pytest.mark.usefixtures("ray_running")
 def test_actors_of_ray_ask_what_a_model_is_asked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(workspace / "seeing.py", SEEING)
     source = str(write_questions(workspace, [colour_row(colour) for colour in COLOURS]))
